@@ -1,0 +1,248 @@
+/* The whole C interface of oxgen. cffi reads this very text, so it holds no preprocessor lines; C files include
+ * "core.h", which includes it once.
+ *
+ * Functions return 0, or a number that their comment names, or a negative errno. Outputs come last: ret_* is
+ * written on success, ret_error and ret_problem on failure. Times are nanoseconds of CLOCK_BOOTTIME or waits in
+ * milliseconds; -1 in a limit means "no bound". */
+
+/* Where a launch failed. The order is the order in which things happen. */
+enum ox_stage {
+    OX_STAGE_NONE = 0,
+    /* starting the launcher */
+    OX_STAGE_LAUNCHER,
+    OX_STAGE_HANDSHAKE,
+    OX_STAGE_SCHEDULING,
+    OX_STAGE_UID_RANGE,
+    OX_STAGE_STORE,
+    OX_STAGE_CGROUP_BASE,
+    /* a request as such */
+    OX_STAGE_REQUEST,
+    /* making a cell: the launcher's side */
+    OX_STAGE_QUEUE,
+    OX_STAGE_UID_PAIR,
+    OX_STAGE_PROGRAM,
+    OX_STAGE_TREE,
+    OX_STAGE_CGROUP,
+    OX_STAGE_CLONE,
+    OX_STAGE_CGROUP_JOIN,
+    OX_STAGE_ID_MAP,
+    /* making a cell: inside it */
+    OX_STAGE_CELL_IDS,
+    OX_STAGE_CGROUP_NAMESPACE,
+    OX_STAGE_HOSTNAME,
+    OX_STAGE_PROPAGATION,
+    OX_STAGE_ROOT,
+    OX_STAGE_WRITABLE,
+    OX_STAGE_MOUNT,
+    OX_STAGE_DEV,
+    OX_STAGE_PROC,
+    OX_STAGE_ETC,
+    OX_STAGE_SEAL,
+    OX_STAGE_PIVOT,
+    OX_STAGE_WARDEN_DESCRIPTORS,
+    OX_STAGE_CAPABILITIES,
+    OX_STAGE_PARENT_DEATH,
+    OX_STAGE_NO_NEW_PRIVS,
+    OX_STAGE_SECCOMP,
+    OX_STAGE_WARDEN,
+    /* one launch: between clone and exec */
+    OX_STAGE_OOM_SCORE,
+    OX_STAGE_FORK,
+    OX_STAGE_SESSION,
+    OX_STAGE_STREAMS,
+    OX_STAGE_RLIMITS,
+    OX_STAGE_CHROOT,
+    OX_STAGE_GROUPS,
+    OX_STAGE_GID,
+    OX_STAGE_UID,
+    OX_STAGE_WORKDIR,
+    OX_STAGE_DESCRIPTORS,
+    OX_STAGE_SIGNALS,
+    OX_STAGE_EXEC,
+    OX_STAGE_COUNT
+};
+
+/* The name of a stage as error objects show it, "unknown" for a number that is none. */
+const char *ox_stage_name(int stage);
+
+struct ox_error {
+    int stage;
+    int errnum;
+};
+
+/* Text for people: what stands in the way, and the narrowest change that helps. */
+struct ox_problem {
+    struct ox_error error;
+    char cause[256];
+    char remedy[256];
+};
+
+/* --- launcher -------------------------------------------------------------------------------------------- */
+
+/* Fixed when a launcher starts; no later request widens it. */
+struct ox_config {
+    uint32_t uid_base;
+    uint32_t uid_count;
+    uint32_t cells_max;
+};
+
+struct ox_launcher {
+    int socket;
+    int pidfd;
+    int pid;
+    int memory_version; /* 1 or 2: the cgroup version that holds the memory limit */
+    char build[64];     /* the launcher's own version, "oxgen-launcher/<wire version>" */
+};
+
+const char *ox_build(void);
+
+/* Start the launcher executable at path and wait until it can make cells. */
+int ox_launcher_start(const char *path, const struct ox_config *config, int wait_ms,
+                      struct ox_launcher *ret_launcher, struct ox_problem *ret_problem);
+
+/* Ask it to end, kill it if it has not by wait_ms, reap it, close the descriptors. */
+int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms);
+
+/* --- cells ------------------------------------------------------------------------------------------------ */
+
+enum ox_feature {
+    OX_FEATURE_PROC = 1,
+    OX_FEATURE_DEV = 2,
+    OX_FEATURE_ETC = 4
+};
+
+/* What a descriptor opened by the caller becomes inside a cell: a read-only mount. */
+struct ox_mount {
+    const char *destination; /* absolute, normalised, inside the cell */
+    int fd;
+};
+
+struct ox_cell_spec {
+    const char *entry; /* the program becomes /bin/<entry> */
+    int program;       /* descriptor of the program */
+    const char *digest; /* 64 hex digits: keep a copy in the launcher's store; NULL: mount the file itself */
+    int features;
+    int64_t memory_bytes;
+    int64_t processes;
+    int64_t disk_bytes;
+    const struct ox_mount *mounts;
+    uint32_t mounts_count;
+};
+
+/* What the writable directories of an empty cell look like. */
+struct ox_baseline {
+    uint64_t blocks_free;
+    uint64_t files_free;
+    int64_t stamp[4][6]; /* mode, owner, links, size, ctime seconds, ctime nanoseconds of each directory */
+};
+
+/* A cell as its host holds it. */
+struct ox_cell {
+    uint32_t id;
+    int warden; /* SOCK_SEQPACKET to the warden */
+    int pidfd;  /* of the warden */
+    int cpu;    /* cgroup counters, read-only */
+    int oom;
+    int peak; /* -1 where the kernel has none */
+    int writable; /* the directory that holds the writable directories, O_PATH */
+    uint32_t runs;
+    struct ox_baseline baseline;
+};
+
+int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec *spec, int wait_ms,
+                   struct ox_cell *ret_cell, struct ox_error *ret_error);
+
+/* Kill whatever is in the cell and take it apart. Returns when its processes are gone. */
+int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, int wait_ms);
+
+/* Close the descriptors of a cell without a word to the launcher (after fork, or when it is dead). */
+void ox_cell_forget(struct ox_cell *cell);
+
+/* 1 when the writable directories are as they were in the empty cell, 0 when not. */
+int ox_cell_is_empty(const struct ox_cell *cell);
+
+/* --- runs ------------------------------------------------------------------------------------------------- */
+
+enum ox_stream_mode {
+    OX_STREAM_NULL = 0, /* /dev/null */
+    OX_STREAM_CAPTURE,  /* stdout, stderr: kept in memory up to the output limit; stdin: from input */
+    OX_STREAM_COPY,     /* stdout, stderr: copied on to a descriptor up to the output limit */
+    OX_STREAM_DIRECT    /* stdin: this very descriptor, a pipe of ours */
+};
+
+struct ox_stream {
+    int mode;
+    int fd;        /* COPY: the sink, which stays the caller's; DIRECT: the source */
+    int escape;    /* COPY: make control characters visible (the sink is a terminal) */
+    int exclusive; /* COPY: the sink is a non-blocking pipe of ours, so whole buffers may be written */
+};
+
+/* Who ended a run, set before the kill is sent. */
+enum ox_cause {
+    OX_CAUSE_NONE = 0,
+    OX_CAUSE_TIMEOUT,
+    OX_CAUSE_CPU,
+    OX_CAUSE_CANCELLED
+};
+
+struct ox_run_spec {
+    const char *strings; /* path, cwd, argc arguments, envc NAME=value, each ended by NUL */
+    uint32_t strings_size;
+    uint32_t argc;
+    uint32_t envc;
+    int broker; /* becomes descriptor 3; -1: none */
+    struct ox_stream streams[3];
+    const char *input; /* for streams[0] CAPTURE; must live as long as the run */
+    uint64_t input_size;
+    int64_t wall_ns;
+    int64_t cpu_ns;
+    int64_t output_bytes;
+    int64_t open_files;
+    int64_t file_bytes;
+    int64_t processes;
+    int confirm; /* ox_run_step also returns when the program has started */
+    int wake;    /* readable: somebody called ox_run_cancel; -1: none */
+};
+
+struct ox_outcome {
+    struct ox_error error; /* stage other than NONE: the program never ran */
+    int lost;              /* the warden vanished before it answered */
+    int cause;             /* enum ox_cause */
+    int status;            /* wait status of the first process */
+    int strays;            /* processes that outlived it and were killed */
+    int64_t wall_ns;
+    int64_t cpu_ns;
+    int64_t oom_kills;
+    int64_t peak_memory_bytes; /* -1: not known */
+    uint64_t written[2];       /* bytes of stdout and stderr, dropped ones included */
+    int truncated;
+    int emptied; /* the warden saw the last process of the run go */
+};
+
+enum ox_progress {
+    OX_RUNNING = 0, /* time slice over, or a signal arrived: call again */
+    OX_STARTED = 1, /* only with confirm */
+    OX_ENDED = 2
+};
+
+struct ox_run;
+
+/* Send the launch request. On success the run owns nothing of the cell but its attention. */
+int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec, struct ox_run **ret_run,
+                 struct ox_error *ret_error);
+
+/* Pump, watch limits and wait at most slice_ms (-1: until something ends it). Returns enum ox_progress. */
+int ox_run_step(struct ox_run *run, int slice_ms);
+
+/* From any thread, in any state: the next step kills the run with this cause. */
+void ox_run_cancel(struct ox_run *run);
+
+/* After OX_ENDED: write what is left for COPY sinks, at most slice_ms. 1: all written or nobody reads. */
+int ox_run_flush(struct ox_run *run, int slice_ms);
+
+/* Give up what ox_run_flush has not written; it counts as truncated. */
+void ox_run_abandon(struct ox_run *run);
+
+void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome);
+const char *ox_run_captured(const struct ox_run *run, int stream, uint64_t *ret_size);
+void ox_run_free(struct ox_run *run);

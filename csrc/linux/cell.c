@@ -1,0 +1,364 @@
+/* Making and ending cells: the launcher's side, and the child's way to becoming a warden. */
+#include "cell.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../posix/fd.h"
+#include "../wire.h"
+#include "missing.h"
+#include "warden.h"
+
+#define SETUP_MS 10000
+
+#define NAMESPACES \
+    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+
+static int fail(int stage, int r, struct ox_error *ret_error)
+{
+    ret_error->stage = stage;
+    ret_error->errnum = -r;
+    return r;
+}
+
+/* --- inside the new namespaces ---------------------------------------------------------------------------- */
+
+static int become_root(void)
+{
+    if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0)
+        return -errno;
+    return syscall(SYS_setresuid, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, int *ret_oom_score,
+                  int *ret_signals, struct ox_error *ret_error)
+{
+    int oom_score = -1, null = -1, writable = -1, r;
+    struct ox_error ready = { OX_STAGE_NONE, 0 };
+
+    /* Before the ids change: afterwards files of /proc/self belong to the host's root. And by name, so before the
+     * pivot. */
+    oom_score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (oom_score < 0)
+        return fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        return fail(OX_STAGE_WARDEN_DESCRIPTORS, -errno, ret_error);
+
+    r = become_root();
+    if (r < 0)
+        return fail(OX_STAGE_CELL_IDS, r, ret_error);
+    /* The cell's cgroup becomes the root of what is seen in it; it was joined before. */
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        return fail(OX_STAGE_CGROUP_NAMESPACE, -errno, ret_error);
+    if (sethostname("oxgen", 5) < 0 || setdomainname("", 0) < 0)
+        return fail(OX_STAGE_HOSTNAME, -errno, ret_error);
+
+    r = ox_jail_build(spec, &writable, ret_error);
+    if (r < 0)
+        return r;
+
+    /* The directory goes out first: once confined, the warden keeps nothing but its socket. */
+    r = ox_send(socket, &ready, sizeof(ready), NULL, 0, &writable, 1);
+    if (r < 0)
+        return fail(OX_STAGE_WARDEN, r, ret_error);
+
+    *ret_signals = null;
+    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals, ret_error);
+}
+
+/* Runs in the child; the launcher has written the id maps and the cgroup once a byte arrives. */
+static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cgroup_base *cgroups)
+    __attribute__((noreturn));
+
+static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cgroup_base *cgroups)
+{
+    struct ox_error error = { OX_STAGE_NONE, 0 };
+    int oom_score = -1, signals = -1;
+    char go;
+
+    ox_cgroup_base_forget(cgroups);
+    if (ox_wait_readable(socket, ox_now_ns() + (int64_t)SETUP_MS * 1000000) < 0 ||
+        read(socket, &go, 1) != 1)
+        _exit(1);
+
+    if (set_up(socket, spec, &socket, &oom_score, &signals, &error) < 0) {
+        (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
+        _exit(1);
+    }
+    if (ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0) < 0)
+        _exit(1);
+    ox_warden_serve(socket, oom_score, signals);
+}
+
+/* --- the launcher's side ---------------------------------------------------------------------------------- */
+
+static int write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int r = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+        r = -errno;
+    ox_close(&fd);
+    return r;
+}
+
+static int write_id_maps(pid_t pid, const struct ox_id_pair *ids)
+{
+    char path[64], map[96];
+    int r;
+
+    (void)snprintf(map, sizeof(map), "0 %u 1\n65534 %u 1\n", ids->warden, ids->plugin);
+    (void)snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
+    r = write_text(path, map);
+    if (r < 0)
+        return r;
+    (void)snprintf(path, sizeof(path), "/proc/%d/gid_map", pid);
+    return write_text(path, map);
+}
+
+/* One of the child's two reports. */
+static int await_report(int socket, int *ret_fd, struct ox_error *ret_error)
+{
+    struct ox_error report;
+    int fds[1] = { -1 };
+    size_t fds_count;
+    ssize_t size;
+    int r = ox_wait_readable(socket, ox_now_ns() + (int64_t)SETUP_MS * 1000000);
+
+    if (r < 0)
+        return fail(OX_STAGE_WARDEN, r, ret_error);
+    size = ox_receive(socket, &report, sizeof(report), fds, 1, &fds_count);
+    if (size != (ssize_t)sizeof(report)) {
+        ox_close(&fds[0]);
+        return fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
+    }
+    if (report.stage != OX_STAGE_NONE) {
+        *ret_error = report;
+        ox_close(&fds[0]);
+        return -report.errnum;
+    }
+    if (ret_fd != NULL)
+        *ret_fd = fds[0];
+    else
+        ox_close(&fds[0]);
+    return 0;
+}
+
+static void close_all(int *fds, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        ox_close(&fds[i]);
+}
+
+struct trees {
+    struct ox_tree places[200];
+    int fds[200];
+    uint32_t count;
+    int program;
+    int devices[OX_DEVICES];
+};
+
+static int open_trees(struct ox_works *works, const struct ox_cell_request *request,
+                      struct trees *trees, struct ox_error *ret_error)
+{
+    int r;
+
+    trees->count = 0;
+    trees->program = -1;
+    for (int i = 0; i < OX_DEVICES; i++)
+        trees->devices[i] = -1;
+
+    if (request->digest != NULL)
+        r = ox_store_tree(&works->store, request->digest, request->program, &trees->program);
+    else
+        r = ox_tree_of(request->program, &trees->program);
+    if (r < 0)
+        return fail(OX_STAGE_PROGRAM, r, ret_error);
+
+    for (uint32_t i = 0; i < request->mounts_count; i++) {
+        r = ox_tree_of(request->mounts[i], &trees->fds[i]);
+        if (r < 0)
+            return fail(OX_STAGE_TREE, r, ret_error);
+        trees->places[i] =
+            (struct ox_tree){ .fd = trees->fds[i], .destination = request->destinations[i] };
+        trees->count = i + 1;
+    }
+    for (int i = 0; i < OX_DEVICES && (request->features & OX_FEATURE_DEV) != 0; i++) {
+        char path[32];
+        int fd;
+
+        (void)snprintf(path, sizeof(path), "/dev/%s", ox_device_names[i]);
+        fd = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+        r = fd < 0 ? -errno : ox_tree_of(fd, &trees->devices[i]);
+        ox_close(&fd);
+        if (r < 0)
+            return fail(OX_STAGE_TREE, r, ret_error);
+    }
+    return 0;
+}
+
+static void close_trees(struct trees *trees)
+{
+    close_all(trees->fds, trees->count);
+    close_all(trees->devices, OX_DEVICES);
+    ox_close(&trees->program);
+}
+
+/* Kill by pidfd and reap. The kernel lets pid 1 of a namespace be reaped only when nobody else is left in it. */
+static int kill_and_reap(int pidfd, int wait_ms)
+{
+    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    siginfo_t info;
+    int r;
+
+    if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+        return -errno;
+    r = ox_wait_readable(pidfd, deadline);
+    if (r < 0)
+        return r;
+    if (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED, NULL) < 0 && errno != ECHILD)
+        return -errno;
+    return 0;
+}
+
+static pid_t clone_child(int *ret_pidfd)
+{
+    unsigned long flags = (unsigned long)NAMESPACES | CLONE_PIDFD | SIGCHLD;
+
+    return (pid_t)syscall(SYS_clone, flags, NULL, ret_pidfd, NULL, NULL);
+}
+
+static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec, struct ox_kept_cell *cell,
+                        int *ret_socket, struct ox_error *ret_error)
+{
+    int pair[2] = { -1, -1 };
+    pid_t pid;
+    int r;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return fail(OX_STAGE_CLONE, -errno, ret_error);
+
+    pid = clone_child(&cell->pidfd);
+    if (pid == 0) {
+        ox_close(&pair[0]);
+        child_main(pair[1], spec, &works->cgroups);
+    }
+    ox_close(&pair[1]);
+    if (pid < 0) {
+        r = fail(OX_STAGE_CLONE, -errno, ret_error);
+        goto out;
+    }
+
+    r = ox_cgroup_attach(&cell->cgroup, pid);
+    if (r < 0) {
+        (void)fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
+        goto out;
+    }
+    r = write_id_maps(pid, &cell->ids);
+    if (r < 0) {
+        (void)fail(OX_STAGE_ID_MAP, r, ret_error);
+        goto out;
+    }
+    if (send(pair[0], "g", 1, MSG_NOSIGNAL) != 1) {
+        r = fail(OX_STAGE_WARDEN, -errno, ret_error);
+        goto out;
+    }
+    *ret_socket = pair[0];
+    pair[0] = -1;
+out:
+    ox_close(&pair[0]);
+    return r;
+}
+
+int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *request,
+                      struct ox_kept_cell *ret_cell, struct ox_cell_parts *ret_parts,
+                      struct ox_error *ret_error)
+{
+    struct ox_kept_cell cell = { .id = ++works->next_id, .pidfd = -1 };
+    struct ox_cgroup_limits limits = { .memory_bytes = request->memory_bytes,
+                                       .processes = request->processes };
+    struct ox_jail_spec spec = {
+        .entry = request->entry,
+        .features = request->features,
+        .disk_bytes = request->disk_bytes,
+    };
+    static struct trees trees;
+    int socket = -1, writable = -1, has_ids = 0, has_cgroup = 0, r;
+
+    r = open_trees(works, request, &trees, ret_error);
+    if (r < 0)
+        goto out;
+    spec.program = trees.program;
+    spec.trees = trees.places;
+    spec.trees_count = trees.count;
+    memcpy(spec.devices, trees.devices, sizeof(spec.devices));
+
+    r = ox_ids_take(&works->ids, &cell.ids);
+    if (r < 0) {
+        (void)fail(OX_STAGE_UID_PAIR, r, ret_error);
+        goto out;
+    }
+    has_ids = 1;
+
+    r = ox_cgroup_create(&works->cgroups, cell.id, &limits, &cell.cgroup);
+    if (r < 0) {
+        (void)fail(OX_STAGE_CGROUP, r, ret_error);
+        goto out;
+    }
+    has_cgroup = 1;
+
+    r = start_warden(works, &spec, &cell, &socket, ret_error);
+    if (r < 0)
+        goto out;
+    r = await_report(socket, &writable, ret_error); /* built */
+    if (r < 0)
+        goto out;
+    r = await_report(socket, NULL, ret_error); /* confined */
+    if (r < 0)
+        goto out;
+
+    *ret_cell = cell;
+    *ret_parts = (struct ox_cell_parts){ .warden = socket, .writable = writable };
+    close_trees(&trees);
+    return 0;
+
+out:
+    close_trees(&trees);
+    ox_close(&socket);
+    ox_close(&writable);
+    if (cell.pidfd >= 0)
+        (void)kill_and_reap(cell.pidfd, SETUP_MS);
+    ox_close(&cell.pidfd);
+    if (has_cgroup)
+        (void)ox_cgroup_remove(&works->cgroups, &cell.cgroup);
+    if (has_ids)
+        ox_ids_release(&works->ids, &cell.ids);
+    return r;
+}
+
+int ox_kept_cell_end(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms)
+{
+    int r = kill_and_reap(cell->pidfd, wait_ms);
+
+    if (r < 0)
+        return r;
+    ox_close(&cell->pidfd);
+    (void)ox_cgroup_remove(&works->cgroups,
+                           &cell->cgroup); /* kept in its list of pending ones, if busy */
+    ox_ids_release(&works->ids, &cell->ids);
+    memset(cell, 0, sizeof(*cell));
+    cell->pidfd = -1;
+    return 0;
+}

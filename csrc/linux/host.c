@@ -1,0 +1,355 @@
+/* The host's side of the launcher: starting it, asking for cells, giving them back. */
+#include "../core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../posix/fd.h"
+#include "../wire.h"
+#include "launcher.h"
+#include "missing.h"
+
+#define STRINGIFY(x) #x
+#define TEXT_OF(x) STRINGIFY(x)
+
+const char *ox_build(void)
+{
+    return "oxgen-core/" OX_VERSION " wire/" TEXT_OF(OX_WIRE_VERSION);
+}
+
+/* --- the launcher ----------------------------------------------------------------------------------------- */
+
+/* posix_spawn is vfork-like: the size of the host's heap does not matter, and no other thread runs code of ours
+ * between fork and exec. The launcher closes what it inherits beside its two descriptors. */
+static int spawn_launcher(const char *path, int socket, int host, int *ret_pid)
+{
+    static char *const argv[] = { (char *)"oxgen-launcher", NULL };
+    static char *const envp[] = { NULL };
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    pid_t pid;
+    int r;
+
+    (void)sigemptyset(&none);
+    (void)sigfillset(&all);
+    r = posix_spawn_file_actions_init(&actions);
+    if (r != 0)
+        return -r;
+    r = posix_spawnattr_init(&attributes);
+    if (r != 0) {
+        (void)posix_spawn_file_actions_destroy(&actions);
+        return -r;
+    }
+    (void)posix_spawnattr_setsigmask(&attributes, &none);
+    (void)posix_spawnattr_setsigdefault(&attributes, &all);
+    /* A session of its own: Ctrl-C at the host's terminal is for the host to handle. */
+    (void)posix_spawnattr_setflags(&attributes,
+                                   POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+    /* Both sources lie above the targets, see above_targets(). */
+    r = posix_spawn_file_actions_adddup2(&actions, socket, OX_LAUNCHER_SOCKET);
+    if (r == 0)
+        r = posix_spawn_file_actions_adddup2(&actions, host, OX_LAUNCHER_HOST);
+    if (r == 0)
+        r = posix_spawn(&pid, path, &actions, &attributes, argv, envp);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    (void)posix_spawnattr_destroy(&attributes);
+    if (r != 0)
+        return -r;
+    *ret_pid = pid;
+    return 0;
+}
+
+static int above_targets(int *fd)
+{
+    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, 16);
+
+    if (moved < 0)
+        return -errno;
+    ox_close(fd);
+    *fd = moved;
+    return 0;
+}
+
+static void say(struct ox_problem *problem, int stage, int r, const char *cause, const char *remedy)
+{
+    memset(problem, 0, sizeof(*problem));
+    problem->error = (struct ox_error){ stage, -r };
+    (void)snprintf(problem->cause, sizeof(problem->cause), "%s: %s", cause, strerror(-r));
+    (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
+}
+
+static int shake_hands(int socket, const struct ox_config *config, int64_t deadline, struct ox_launcher *launcher,
+                       struct ox_problem *ret_problem)
+{
+    struct ox_wire_hello hello = { .kind = OX_MESSAGE_HELLO, .version = OX_WIRE_VERSION, .config = *config };
+    struct ox_wire_hello_reply reply;
+    int none[1], r;
+    size_t count;
+    ssize_t size;
+
+    r = ox_send(socket, &hello, sizeof(hello), NULL, 0, NULL, 0);
+    if (r == 0)
+        r = ox_wait_readable(socket, deadline);
+    if (r == 0) {
+        size = ox_receive(socket, &reply, sizeof(reply), none, 0, &count);
+        r = size < 0 ? (int)size : size != (ssize_t)sizeof(reply) ? -EPROTO : 0;
+    }
+    if (r == 0 && (reply.kind != OX_MESSAGE_HELLO || reply.version != OX_WIRE_VERSION))
+        r = -EPROTO;
+    if (r < 0) {
+        say(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher did not answer",
+            "install oxgen anew, so that extension and launcher come from one build");
+        return r;
+    }
+    if (reply.problem.error.stage != OX_STAGE_NONE) {
+        *ret_problem = reply.problem;
+        return reply.problem.error.errnum > 0 ? -reply.problem.error.errnum : -EPROTO;
+    }
+    launcher->memory_version = reply.memory_version;
+    memcpy(launcher->build, reply.build, sizeof(launcher->build));
+    launcher->build[sizeof(launcher->build) - 1] = '\0';
+    return 0;
+}
+
+int ox_launcher_start(const char *path, const struct ox_config *config, int wait_ms,
+                      struct ox_launcher *ret_launcher, struct ox_problem *ret_problem)
+{
+    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    struct ox_launcher launcher = { .socket = -1, .pidfd = -1 };
+    int pair[2] = { -1, -1 };
+    int self = -1, r;
+
+    self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (self < 0) {
+        r = -errno;
+        say(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open", "use Linux 5.10 or later");
+        goto out;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        r = -errno;
+        say(ret_problem, OX_STAGE_LAUNCHER, r, "no socket pair", "raise the limit on open files");
+        goto out;
+    }
+    r = above_targets(&self);
+    if (r == 0)
+        r = above_targets(&pair[1]);
+    if (r == 0)
+        r = spawn_launcher(path, pair[1], self, &launcher.pid);
+    if (r < 0) {
+        say(ret_problem, OX_STAGE_LAUNCHER, r, "the launcher executable of the oxgen package cannot be started",
+            "check that it lies on a file system without noexec and may be executed, or install oxgen anew");
+        goto out;
+    }
+    ox_close(&pair[1]);
+    launcher.pidfd = (int)syscall(SYS_pidfd_open, launcher.pid, 0);
+    if (launcher.pidfd < 0) {
+        r = -errno;
+        say(ret_problem, OX_STAGE_LAUNCHER, r, "the launcher ended at once", "");
+        goto out;
+    }
+    r = shake_hands(pair[0], config, deadline, &launcher, ret_problem);
+    if (r < 0)
+        goto out;
+    launcher.socket = pair[0];
+    *ret_launcher = launcher;
+    pair[0] = -1;
+    launcher.pidfd = -1;
+    launcher.pid = 0;
+    r = 0;
+out:
+    ox_close(&self);
+    ox_close(&pair[0]);
+    ox_close(&pair[1]);
+    if (launcher.pid > 0) {
+        launcher.socket = -1;
+        (void)ox_launcher_stop(&launcher, 1000);
+    }
+    return r;
+}
+
+int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms)
+{
+    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    siginfo_t info;
+    int r = 0;
+
+    ox_close(&launcher->socket); /* it ends its cells and itself */
+    if (launcher->pidfd < 0)
+        return 0;
+    if (ox_wait_readable(launcher->pidfd, deadline) == -ETIMEDOUT) {
+        r = -ETIMEDOUT;
+        (void)syscall(SYS_pidfd_send_signal, launcher->pidfd, SIGKILL, NULL, 0);
+        (void)ox_wait_readable(launcher->pidfd, ox_now_ns() + INT64_C(1000000000));
+    }
+    /* ECHILD: the host reaps everything itself, or ignores SIGCHLD. WNOHANG: no wait without a deadline. */
+    (void)syscall(SYS_waitid, P_PIDFD, launcher->pidfd, &info, WEXITED | WNOHANG, NULL);
+    ox_close(&launcher->pidfd);
+    launcher->pid = 0;
+    return r;
+}
+
+/* --- cells ------------------------------------------------------------------------------------------------ */
+
+static const char *const writable_names[4] = { "home", "workspace", "tmp", "shm" };
+
+static int take_baseline(int writable, struct ox_baseline *ret_baseline)
+{
+    struct statfs space;
+
+    if (fstatfs(writable, &space) < 0)
+        return -errno;
+    memset(ret_baseline, 0, sizeof(*ret_baseline));
+    ret_baseline->blocks_free = (uint64_t)space.f_bfree;
+    ret_baseline->files_free = (uint64_t)space.f_ffree;
+    for (int i = 0; i < 4; i++) {
+        int64_t *stamp = ret_baseline->stamp[i];
+        struct stat what;
+
+        if (fstatat(writable, writable_names[i], &what, AT_SYMLINK_NOFOLLOW) < 0)
+            return -errno;
+        stamp[0] = (int64_t)what.st_mode;
+        stamp[1] = ((int64_t)what.st_uid << 32) | (int64_t)what.st_gid;
+        stamp[2] = (int64_t)what.st_nlink;
+        stamp[3] = (int64_t)what.st_size;
+        stamp[4] = (int64_t)what.st_ctim.tv_sec;
+        stamp[5] = (int64_t)what.st_ctim.tv_nsec;
+    }
+    return 0;
+}
+
+int ox_cell_is_empty(const struct ox_cell *cell)
+{
+    struct ox_baseline now;
+
+    if (take_baseline(cell->writable, &now) < 0)
+        return 0;
+    return memcmp(&now, &cell->baseline, sizeof(now)) == 0;
+}
+
+static int fail(int stage, int r, struct ox_error *ret_error)
+{
+    ret_error->stage = stage;
+    ret_error->errnum = -r;
+    return r;
+}
+
+/* Append text with its NUL. */
+static int append(char *buffer, size_t capacity, size_t *used, const char *text)
+{
+    size_t size = strlen(text) + 1;
+
+    if (size > capacity - *used)
+        return -E2BIG;
+    memcpy(buffer + *used, text, size);
+    *used += size;
+    return 0;
+}
+
+static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
+{
+    *ret_cell = (struct ox_cell){
+        .id = reply->id, .warden = fds[0], .pidfd = fds[1], .writable = fds[2], .cpu = fds[3], .oom = fds[4],
+        .peak = reply->has_peak != 0 ? fds[5] : -1,
+    };
+    return take_baseline(ret_cell->writable, &ret_cell->baseline);
+}
+
+int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec *spec, int wait_ms,
+                   struct ox_cell *ret_cell, struct ox_error *ret_error)
+{
+    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    struct ox_wire_create head = {
+        .kind = OX_MESSAGE_CREATE, .features = (uint32_t)spec->features, .mounts_count = spec->mounts_count,
+        .memory_bytes = spec->memory_bytes, .processes = spec->processes, .disk_bytes = spec->disk_bytes,
+    };
+    struct ox_wire_create_reply reply;
+    char strings[16 * 1024];
+    int fds[OX_MOUNTS_MAX + 1], given[8];
+    size_t used = 0, given_count;
+    ssize_t size;
+    int r;
+
+    if (spec->mounts_count > OX_MOUNTS_MAX)
+        return fail(OX_STAGE_REQUEST, -E2BIG, ret_error);
+    if (spec->digest != NULL) {
+        if (strlen(spec->digest) != OX_DIGEST_SIZE)
+            return fail(OX_STAGE_REQUEST, -EINVAL, ret_error);
+        memcpy(head.digest, spec->digest, OX_DIGEST_SIZE);
+    }
+    fds[0] = spec->program;
+    r = append(strings, sizeof(strings), &used, spec->entry);
+    for (uint32_t i = 0; i < spec->mounts_count && r == 0; i++) {
+        fds[1 + i] = spec->mounts[i].fd;
+        r = append(strings, sizeof(strings), &used, spec->mounts[i].destination);
+    }
+    if (r == 0)
+        r = ox_send(launcher->socket, &head, sizeof(head), strings, used, fds, 1 + (size_t)spec->mounts_count);
+    if (r < 0)
+        return fail(OX_STAGE_REQUEST, r, ret_error);
+
+    r = ox_wait_readable(launcher->socket, deadline);
+    if (r < 0)
+        return fail(OX_STAGE_LAUNCHER, r, ret_error);
+    size = ox_receive(launcher->socket, &reply, sizeof(reply), given, 8, &given_count);
+    if (size != (ssize_t)sizeof(reply) || reply.kind != OX_MESSAGE_CREATE)
+        r = size < 0 ? (int)size : -EPIPE;
+    else if (reply.error.stage != OX_STAGE_NONE) {
+        *ret_error = reply.error;
+        return reply.error.errnum > 0 ? -reply.error.errnum : -EPROTO;
+    } else if (given_count != (reply.has_peak != 0 ? 6u : 5u))
+        r = -EPROTO;
+    if (r < 0) {
+        for (size_t i = 0; i < given_count; i++)
+            ox_close(&given[i]);
+        return fail(OX_STAGE_LAUNCHER, r, ret_error);
+    }
+    r = adopt(&reply, given, ret_cell);
+    if (r < 0) {
+        (void)ox_cell_destroy(launcher, ret_cell, wait_ms);
+        return fail(OX_STAGE_WRITABLE, r, ret_error);
+    }
+    return 0;
+}
+
+void ox_cell_forget(struct ox_cell *cell)
+{
+    ox_close(&cell->warden);
+    ox_close(&cell->pidfd);
+    ox_close(&cell->cpu);
+    ox_close(&cell->oom);
+    ox_close(&cell->peak);
+    ox_close(&cell->writable);
+}
+
+int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, int wait_ms)
+{
+    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    struct ox_wire_destroy request = { .kind = OX_MESSAGE_DESTROY, .id = cell->id };
+    struct ox_wire_destroy_reply reply;
+    int none[1], r;
+    size_t count;
+    ssize_t size;
+
+    /* Before the request: nothing of ours may keep a mount or a counter of the cell alive. */
+    ox_cell_forget(cell);
+    r = ox_send(launcher->socket, &request, sizeof(request), NULL, 0, NULL, 0);
+    if (r == 0)
+        r = ox_wait_readable(launcher->socket, deadline);
+    if (r < 0)
+        return r;
+    size = ox_receive(launcher->socket, &reply, sizeof(reply), none, 0, &count);
+    if (size != (ssize_t)sizeof(reply) || reply.kind != OX_MESSAGE_DESTROY)
+        return size < 0 ? (int)size : -EPIPE;
+    return -reply.errnum;
+}

@@ -1,0 +1,128 @@
+/* What the headers of an older system may lack, with the kernel that brought it. No other file defines
+ * such a constant. Numbers of system calls are those of x86-64 and aarch64, which agree from 424 on. */
+#ifndef OX_MISSING_H
+#define OX_MISSING_H
+
+/* What has them on a newer system comes first, or it would define them a second time. <linux/mount.h> does
+ * not go together with <sys/mount.h>. */
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* --- system calls --------------------------------------------------------------------------- */
+
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424 /* Linux 5.1 */
+#endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428 /* Linux 5.2 */
+#endif
+#ifndef SYS_move_mount
+#define SYS_move_mount 429 /* Linux 5.2 */
+#endif
+#ifndef SYS_fsopen
+#define SYS_fsopen 430 /* Linux 5.2 */
+#endif
+#ifndef SYS_fsconfig
+#define SYS_fsconfig 431 /* Linux 5.2 */
+#endif
+#ifndef SYS_fsmount
+#define SYS_fsmount 432 /* Linux 5.2 */
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* Linux 5.3 */
+#endif
+#ifndef SYS_clone3
+#define SYS_clone3 435 /* Linux 5.3 */
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* Linux 5.9 */
+#endif
+#ifndef SYS_openat2
+#define SYS_openat2 437 /* Linux 5.6 */
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442 /* Linux 5.12 */
+#endif
+
+/* --- clone, wait ---------------------------------------------------------------------------- */
+
+#ifndef CLONE_NEWCGROUP
+#define CLONE_NEWCGROUP 0x02000000 /* Linux 4.6 */
+#endif
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x00001000 /* Linux 5.2 */
+#endif
+
+/* An enumerator of <sys/wait.h> from glibc 2.36 on, which #ifdef does not see; the same number again does no harm. */
+#ifndef P_PIDFD
+#define P_PIDFD 3 /* Linux 5.4 */
+#endif
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2) /* Linux 5.11 */
+#endif
+
+/* --- mounts --------------------------------------------------------------------------------- */
+
+#ifndef OPEN_TREE_CLONE
+#define OPEN_TREE_CLONE 1 /* Linux 5.2 */
+#endif
+#ifndef OPEN_TREE_CLOEXEC
+#define OPEN_TREE_CLOEXEC O_CLOEXEC /* Linux 5.2 */
+#endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000 /* Linux 5.2 */
+#endif
+#ifndef MOVE_MOUNT_F_EMPTY_PATH
+#define MOVE_MOUNT_F_EMPTY_PATH 0x00000004 /* Linux 5.2 */
+#endif
+#ifndef FSOPEN_CLOEXEC
+#define FSOPEN_CLOEXEC 0x00000001 /* Linux 5.2 */
+#endif
+#ifndef FSMOUNT_CLOEXEC
+#define FSMOUNT_CLOEXEC 0x00000001 /* Linux 5.2 */
+#endif
+#ifndef MOUNT_ATTR_RDONLY
+#define MOUNT_ATTR_RDONLY 0x00000001 /* Linux 5.2 */
+#endif
+#ifndef MOUNT_ATTR_NOSUID
+#define MOUNT_ATTR_NOSUID 0x00000002 /* Linux 5.2 */
+#endif
+#ifndef MOUNT_ATTR_NODEV
+#define MOUNT_ATTR_NODEV 0x00000004 /* Linux 5.2 */
+#endif
+#ifndef MOUNT_ATTR_NOEXEC
+#define MOUNT_ATTR_NOEXEC 0x00000008 /* Linux 5.2 */
+#endif
+
+/* Enumerators; glibc (2.36) defines macros of the same names beside them. */
+#ifndef FSCONFIG_SET_FLAG
+#define FSCONFIG_SET_FLAG 0 /* Linux 5.2 */
+#endif
+#ifndef FSCONFIG_SET_STRING
+#define FSCONFIG_SET_STRING 1 /* Linux 5.2 */
+#endif
+#ifndef FSCONFIG_CMD_CREATE
+#define FSCONFIG_CMD_CREATE 6 /* Linux 5.2 */
+#endif
+
+/* --- file systems --------------------------------------------------------------------------- */
+
+#ifndef CGROUP_SUPER_MAGIC
+#define CGROUP_SUPER_MAGIC 0x0027e0eb /* Linux 2.6.24 */
+#endif
+#ifndef CGROUP2_SUPER_MAGIC
+#define CGROUP2_SUPER_MAGIC 0x63677270 /* Linux 4.5 */
+#endif
+
+/* --- prctl ---------------------------------------------------------------------------------- */
+
+#ifndef PR_SCHED_CORE
+#define PR_SCHED_CORE 62 /* Linux 5.14 */
+#endif
+
+#endif

@@ -1,0 +1,21 @@
+/* The default filter on system calls: an allow-list, inherited by everything a cell runs. */
+#ifndef OX_SECCOMP_H
+#define OX_SECCOMP_H
+
+#include <linux/filter.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Enough for every architecture; the kernel's own bound is BPF_MAXINSNS (4096). */
+#define OX_SECCOMP_CAPACITY 1024
+
+/* Put the filter on the calling thread, which must have set no_new_privs or hold CAP_SYS_ADMIN in
+ * its user namespace. Returns 0 or a negative errno: -EINVAL on a kernel without
+ * CONFIG_SECCOMP_FILTER, -EACCES without no_new_privs. Async-signal-safe, no malloc. */
+int ox_seccomp_load(void);
+
+/* Write the program for arch (AUDIT_ARCH_X86_64 or AUDIT_ARCH_AARCH64). Returns the number of
+ * instructions, or 0 when arch is neither or the program does not fit. */
+size_t ox_seccomp_build(struct sock_filter *ret, size_t capacity, uint32_t arch);
+
+#endif

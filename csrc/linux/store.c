@@ -1,0 +1,153 @@
+/* The launcher's store of verified programs. */
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../posix/fd.h"
+#include "missing.h"
+
+int ox_store_open(struct ox_store *ret_store)
+{
+    int context = -1, mounted, r;
+
+    memset(ret_store, 0, sizeof(*ret_store));
+    ret_store->directory = -1;
+    context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+    if (context < 0)
+        return -errno;
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
+        syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", "1g", 0) < 0 ||
+        syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+        r = -errno;
+        goto out;
+    }
+    mounted = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+    r = mounted < 0 ? -errno : 0;
+    ret_store->directory = mounted;
+out:
+    ox_close(&context);
+    return r;
+}
+
+void ox_store_close(struct ox_store *store)
+{
+    ox_close(&store->directory);
+}
+
+int ox_tree_of(int fd, int *ret_tree)
+{
+    int tree = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+
+    if (tree < 0)
+        return -errno;
+    *ret_tree = tree;
+    return 0;
+}
+
+static int copy_bytes(int source, int target, int64_t bytes)
+{
+    off_t at = 0;
+
+    while (at < bytes) {
+        ssize_t n = sendfile(target, source, &at, (size_t)(bytes - at));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+    }
+    return 0;
+}
+
+static void evict(struct ox_store *store, struct ox_store_entry *entry)
+{
+    (void)unlinkat(store->directory, entry->digest, 0);
+    store->bytes -= entry->bytes;
+    memset(entry, 0, sizeof(*entry));
+}
+
+/* A free entry with room for bytes, older objects dropped where needed. NULL: too big for the store. */
+static struct ox_store_entry *make_room(struct ox_store *store, int64_t bytes)
+{
+    if (bytes > OX_STORE_BYTES)
+        return NULL;
+    for (;;) {
+        struct ox_store_entry *oldest = NULL, *vacant = NULL;
+
+        for (int i = 0; i < OX_STORE_ENTRIES; i++) {
+            struct ox_store_entry *entry = &store->entries[i];
+
+            if (entry->digest[0] == '\0')
+                vacant = entry;
+            else if (oldest == NULL || entry->used < oldest->used)
+                oldest = entry;
+        }
+        if (vacant != NULL && store->bytes + bytes <= OX_STORE_BYTES)
+            return vacant;
+        evict(store, oldest);
+    }
+}
+
+static int add(struct ox_store *store, const char *digest, int source, struct ox_store_entry **ret_entry)
+{
+    struct ox_store_entry *entry;
+    struct stat what;
+    int target, r;
+
+    if (fstat(source, &what) < 0)
+        return -errno;
+    if (!S_ISREG(what.st_mode))
+        return -EINVAL;
+    entry = make_room(store, what.st_size);
+    if (entry == NULL)
+        return -EFBIG;
+
+    target = openat(store->directory, digest, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (target < 0)
+        return -errno;
+    r = copy_bytes(source, target, what.st_size);
+    if (r == 0 && fchmod(target, 0555) < 0)
+        r = -errno;
+    ox_close(&target); /* before any exec: a file that is open for writing cannot be executed */
+    if (r < 0) {
+        (void)unlinkat(store->directory, digest, 0);
+        return r;
+    }
+    memcpy(entry->digest, digest, sizeof(entry->digest));
+    entry->bytes = what.st_size;
+    store->bytes += entry->bytes;
+    *ret_entry = entry;
+    return 0;
+}
+
+int ox_store_tree(struct ox_store *store, const char *digest, int source, int *ret_tree)
+{
+    struct ox_store_entry *entry = NULL;
+    int tree;
+
+    for (int i = 0; i < OX_STORE_ENTRIES && entry == NULL; i++) {
+        if (strcmp(store->entries[i].digest, digest) == 0)
+            entry = &store->entries[i];
+    }
+    if (entry == NULL) {
+        int r = add(store, digest, source, &entry);
+
+        if (r < 0)
+            return r;
+    }
+    entry->used = ++store->stamp;
+
+    tree = (int)syscall(SYS_open_tree, store->directory, digest, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0)
+        return -errno;
+    *ret_tree = tree;
+    return 0;
+}

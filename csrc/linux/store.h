@@ -1,0 +1,33 @@
+/* The launcher's store of verified programs: a tmpfs of its own that is mounted nowhere, keyed by digest. */
+#ifndef OX_STORE_H
+#define OX_STORE_H
+
+#include "../core.h"
+
+#define OX_STORE_ENTRIES 64
+#define OX_STORE_BYTES (INT64_C(1) << 30)
+
+struct ox_store_entry {
+    char digest[65]; /* "" : free */
+    int64_t bytes;
+    uint64_t used; /* stamp of the last use */
+};
+
+struct ox_store {
+    int directory; /* root of the detached mount */
+    uint64_t stamp;
+    int64_t bytes;
+    struct ox_store_entry entries[OX_STORE_ENTRIES];
+};
+
+int ox_store_open(struct ox_store *ret_store);
+void ox_store_close(struct ox_store *store);
+
+/* A detached mount of the object with this digest; its bytes are read from source only if the store lacks it.
+ * The caller has hashed source, which must be sealed against change. Objects in use stay alive when evicted. */
+int ox_store_tree(struct ox_store *store, const char *digest, int source, int *ret_tree);
+
+/* A detached mount of the file or directory that is open as fd. */
+int ox_tree_of(int fd, int *ret_tree);
+
+#endif

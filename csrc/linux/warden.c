@@ -1,0 +1,380 @@
+/* The warden: pid 1 of a cell. No allocation, no file is opened, no path comes from a request but those that the
+ * launched process itself uses behind chroot, as nobody. */
+#include "warden.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../posix/fd.h"
+#include "../posix/steps.h"
+#include "../wire.h"
+#include "jail.h"
+#include "missing.h"
+#include "seccomp.h"
+
+#define PLUGIN_ID 65534
+
+/* Descriptors 0 to 3 of the warden are /dev/null, so that received ones lie above. */
+#define FIRST_OWN 4
+
+/* --- becoming a warden ------------------------------------------------------------------------------------ */
+
+#define KEPT_CAPABILITIES \
+    ((1u << CAP_KILL) | (1u << CAP_SETUID) | (1u << CAP_SETGID) | (1u << CAP_SYS_CHROOT))
+
+static int drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };
+    struct __user_cap_data_struct sets[2];
+
+    /* The bounding set first: dropping from it needs CAP_SETPCAP. EINVAL ends the list of the kernel's own. */
+    for (unsigned long capability = 0;; capability++) {
+        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
+            if (errno == EINVAL && capability > CAP_SYS_CHROOT)
+                break;
+            return -errno;
+        }
+    }
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return -errno;
+
+    memset(sets, 0, sizeof(sets));
+    sets[0].effective = KEPT_CAPABILITIES;
+    sets[0].permitted = KEPT_CAPABILITIES;
+    return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
+}
+
+/* Move fd up to at least `least`, close-on-exec. */
+static int move_up(int *fd, int least)
+{
+    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, least);
+
+    if (moved < 0)
+        return -errno;
+    ox_close(fd);
+    *fd = moved;
+    return 0;
+}
+
+/* 0 to 3 become /dev/null, the three that are kept follow, everything else is closed. null is open already. */
+static int arrange_descriptors(int null, int *socket, int *oom_score, int *signals)
+{
+    int *kept[] = { socket, oom_score, signals };
+    int r;
+
+    for (size_t i = 0; i < 3; i++) {
+        r = move_up(kept[i], 512);
+        if (r < 0)
+            return r;
+    }
+    for (int fd = 0; fd < FIRST_OWN; fd++) {
+        if (null != fd && dup2(null, fd) < 0)
+            return -errno;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        if (dup3(*kept[i], FIRST_OWN + (int)i, O_CLOEXEC) < 0)
+            return -errno;
+        *kept[i] = FIRST_OWN + (int)i;
+    }
+    return syscall(SYS_close_range, FIRST_OWN + 3, ~0U, 0) < 0 ? -errno : 0;
+}
+
+static int open_signals(void)
+{
+    sigset_t child;
+    int fd;
+
+    (void)sigemptyset(&child);
+    (void)sigaddset(&child, SIGCHLD);
+    if (sigprocmask(SIG_SETMASK, &child, NULL) < 0)
+        return -errno;
+    fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+/* The launcher's end of the socket pair is its sign of life until it hands it to the host; the parent-death signal
+ * takes over here. It comes after the last change of ids, which would clear it (PR_SET_PDEATHSIG(2const)). */
+static int die_with_launcher(int socket)
+{
+    struct pollfd peer = { .fd = socket, .events = 0 };
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return -errno;
+    if (poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0)
+        return -ESRCH;
+    return 0;
+}
+
+static int fail(int stage, int r, struct ox_error *ret_error)
+{
+    ret_error->stage = stage;
+    ret_error->errnum = -r;
+    return r;
+}
+
+int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score, int *ret_signals,
+                      struct ox_error *ret_error)
+{
+    int null, signals, r;
+
+    /* The device was opened by name before the pivot, as the oom score was. */
+    null = *ret_signals;
+    signals = open_signals();
+    if (signals < 0)
+        return fail(OX_STAGE_WARDEN_DESCRIPTORS, signals, ret_error);
+    r = arrange_descriptors(null, &socket, &oom_score, &signals);
+    if (r < 0)
+        return fail(OX_STAGE_WARDEN_DESCRIPTORS, r, ret_error);
+    *ret_socket = socket;
+    *ret_oom_score = oom_score;
+    *ret_signals = signals;
+
+    r = drop_capabilities();
+    if (r < 0)
+        return fail(OX_STAGE_CAPABILITIES, r, ret_error);
+
+    r = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : die_with_launcher(socket);
+    if (r < 0)
+        return fail(OX_STAGE_PARENT_DEATH, r, ret_error);
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
+
+    r = ox_seccomp_load();
+    if (r < 0)
+        return fail(OX_STAGE_SECCOMP, r, ret_error);
+    return 0;
+}
+
+/* --- serving ---------------------------------------------------------------------------------------------- */
+
+struct request {
+    struct ox_wire_launch head;
+    char strings[OX_STRINGS_MAX];
+};
+
+static struct request request;
+static char *pointers[OX_POINTERS_MAX + 2];
+static struct ox_error report;
+static char child_stack[64 * 1024] __attribute__((aligned(64)));
+
+/* Split the strings: path, cwd, arguments, environment. -EBADMSG when they do not add up. */
+static int unpack(size_t size, struct ox_step_plan *ret_plan)
+{
+    const struct ox_wire_launch *head = &request.head;
+    char *at = request.strings;
+    char *end;
+    uint32_t wanted, found = 0;
+    char **out = pointers;
+
+    if (size < sizeof(*head) || head->kind != OX_MESSAGE_LAUNCH)
+        return -EBADMSG;
+    end = request.strings + (size - sizeof(*head));
+    if (head->argc < 1 || head->argc > OX_POINTERS_MAX || head->envc > OX_POINTERS_MAX - head->argc ||
+        head->rlimits_count > OX_RLIMITS_MAX || end == at || end[-1] != '\0')
+        return -EBADMSG;
+
+    wanted = 2 + head->argc + head->envc;
+    while (at < end && found < wanted) {
+        if (found == 0)
+            ret_plan->path = at;
+        else if (found == 1)
+            ret_plan->cwd = at;
+        else
+            *out++ = at;
+        found++;
+        if (found == 2 + head->argc)
+            *out++ = NULL;
+        at += strlen(at) + 1;
+    }
+    *out = NULL;
+    if (found != wanted || at != end)
+        return -EBADMSG;
+    ret_plan->argv = pointers;
+    ret_plan->envp = pointers + head->argc + 1;
+    ret_plan->rlimits = head->rlimits;
+    ret_plan->rlimits_count = head->rlimits_count;
+    return 0;
+}
+
+static int child_main(void *plan)
+{
+    ox_steps_run(plan);
+}
+
+static int set_oom_score(int fd, const char *value)
+{
+    return pwrite(fd, value, strlen(value), 0) < 0 ? -errno : 0;
+}
+
+/* Start the program. The kernel chooses the child first when the cell runs out of memory: it is cloned while the
+ * score is high, and takes that score with it. */
+static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_error *ret_error)
+{
+    int r = set_oom_score(oom_score, "1000");
+    pid_t pid;
+
+    if (r < 0)
+        return fail(OX_STAGE_OOM_SCORE, r, ret_error);
+
+    report = (struct ox_error){ OX_STAGE_NONE, 0 };
+    pid = clone(child_main, child_stack + sizeof(child_stack), CLONE_VM | CLONE_VFORK | SIGCHLD, (void *)plan);
+    r = pid < 0 ? -errno : 0;
+
+    /* Back to where it was: allowed without a capability, as nobody ever set a lower one. */
+    if (set_oom_score(oom_score, "0") < 0 && r == 0) {
+        *ret_error = (struct ox_error){ OX_STAGE_OOM_SCORE, EACCES };
+        return pid;
+    }
+    if (r < 0)
+        return fail(OX_STAGE_FORK, r, ret_error);
+    *ret_error = report;
+    return pid;
+}
+
+struct tree {
+    pid_t leader; /* 0 once reaped */
+    int status;
+    int strays;
+    int empty; /* the kernel said: no child left */
+};
+
+/* Reap whatever has ended. */
+static void reap(struct tree *tree)
+{
+    for (;;) {
+        int status;
+        pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
+
+        if (pid == 0)
+            return;
+        if (pid < 0) {
+            if (errno == EINTR)
+                continue;
+            /* ECHILD: everybody below pid 1 of a namespace is its child or below one that is. */
+            tree->empty = 1;
+            return;
+        }
+        if (pid == tree->leader) {
+            tree->leader = 0;
+            tree->status = status;
+        } else if (tree->leader == 0) {
+            tree->strays++;
+        }
+    }
+}
+
+static void drain_signals(int signals)
+{
+    struct signalfd_siginfo one;
+
+    while (read(signals, &one, sizeof(one)) == (ssize_t)sizeof(one))
+        continue;
+}
+
+/* Wait for the leader, then for the rest of its tree, which is killed. Never blocks in wait(): the host may ask for
+ * the kill at any time. The host holds the deadline; here every poll has one of its own, so that a missed signal
+ * costs milliseconds. */
+static void supervise(int socket, int signals, struct tree *tree)
+{
+    for (;;) {
+        struct pollfd events[2] = {
+            { .fd = signals, .events = POLLIN },
+            { .fd = socket, .events = POLLIN },
+        };
+
+        reap(tree);
+        if (tree->empty)
+            return;
+        if (tree->leader == 0)
+            (void)kill(-1, SIGKILL);
+
+        (void)poll(events, 2, tree->leader == 0 ? 2 : 1000);
+        if ((events[0].revents & POLLIN) != 0)
+            drain_signals(signals);
+        if ((events[1].revents & POLLIN) != 0) {
+            uint32_t kind[4];
+            int none[1];
+            size_t count;
+            ssize_t size = ox_receive(socket, kind, sizeof(kind), none, 0, &count);
+
+            if (size <= 0)
+                _exit(0);
+            if ((size_t)size >= sizeof(kind[0]) && kind[0] == OX_MESSAGE_KILL)
+                (void)kill(-1, SIGKILL);
+        } else if ((events[1].revents & (POLLHUP | POLLERR)) != 0) {
+            _exit(0); /* the host is gone: with pid 1 the kernel ends the whole cell */
+        }
+    }
+}
+
+static void serve_one(int socket, int oom_score, int signals, size_t size, const int *fds, size_t fds_count)
+{
+    struct ox_wire_report reply = { .kind = OX_MESSAGE_ENDED };
+    struct ox_step_plan plan = {
+        .root = OX_JAIL_ROOT, .uid = PLUGIN_ID, .gid = PLUGIN_ID, .report = &report, .fds = { -1, -1, -1, -1 },
+    };
+    struct tree tree = { 0 };
+    size_t wanted = request.head.has_broker != 0 ? 4 : 3;
+    int r = unpack(size, &plan);
+
+    if (r == 0 && fds_count != wanted)
+        r = -EBADMSG;
+    if (r < 0) {
+        (void)fail(OX_STAGE_REQUEST, r, &reply.error);
+        tree.empty = 1;
+    } else {
+        memcpy(plan.fds, fds, sizeof(int) * fds_count);
+        tree.leader = launch(&plan, oom_score, &reply.error);
+        if (tree.leader < 0)
+            tree.leader = 0;
+    }
+    /* Ours must close before the answer, or the host would see a pipe that still has a writer. */
+    for (size_t i = 0; i < fds_count; i++) {
+        int fd = fds[i];
+
+        ox_close(&fd);
+    }
+    if (reply.error.stage != OX_STAGE_NONE && tree.leader > 0)
+        (void)kill(tree.leader, SIGKILL);
+    if (reply.error.stage == OX_STAGE_NONE && request.head.confirm != 0) {
+        struct ox_wire_report started = { .kind = OX_MESSAGE_STARTED };
+
+        (void)ox_send(socket, &started, sizeof(started), NULL, 0, NULL, 0);
+    }
+    if (!tree.empty)
+        supervise(socket, signals, &tree);
+    reply.status = tree.status;
+    reply.strays = tree.strays;
+    if (ox_send(socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
+        _exit(0);
+}
+
+void ox_warden_serve(int socket, int oom_score, int signals)
+{
+    for (;;) {
+        int fds[8];
+        size_t fds_count;
+        /* An idle warden has nothing to watch; the kernel wakes it for a request, for the end of the host's
+         * side, or kills it with the launcher. */
+        ssize_t size = ox_receive(socket, &request, sizeof(request), fds, 8, &fds_count);
+
+        if (size == 0 || (size < 0 && size != -EMSGSIZE))
+            _exit(0);
+        if (size < 0)
+            size = 0;
+        if ((size_t)size >= sizeof(uint32_t) && request.head.kind == OX_MESSAGE_KILL)
+            continue; /* the run that it was meant for has ended by itself */
+        serve_one(socket, oom_score, signals, (size_t)size, fds, fds_count);
+    }
+}

@@ -1,0 +1,29 @@
+/* What a launched process does between clone and exec, as a table whose order can be read and tested. */
+#ifndef OX_STEPS_H
+#define OX_STEPS_H
+
+#include "../core.h"
+#include "../wire.h"
+
+/* Everything is prepared by the parent: the child shares its memory and only calls the kernel. */
+struct ox_step_plan {
+    int fds[4]; /* become 0, 1, 2 and, unless -1, 3 */
+    const struct ox_wire_rlimit *rlimits;
+    uint32_t rlimits_count;
+    const char *root;
+    const char *cwd;
+    uint32_t uid;
+    uint32_t gid;
+    const char *path;
+    char *const *argv;
+    char *const *envp;
+    struct ox_error *report; /* shared memory: stage NONE means that exec took place */
+};
+
+/* Runs the steps and does not return: it becomes the program, or reports {stage, errno} and exits. */
+void ox_steps_run(const struct ox_step_plan *plan) __attribute__((noreturn));
+
+/* The stages in the order in which the steps run; ends with OX_STAGE_NONE. */
+const int *ox_steps_order(void);
+
+#endif

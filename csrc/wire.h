@@ -1,0 +1,112 @@
+/* The messages between host, launcher and warden: one SOCK_SEQPACKET record each, descriptors by SCM_RIGHTS.
+ * Both ends are built from the same tree; OX_WIRE_VERSION is compared in the first exchange, so that a launcher
+ * of another build is refused and not misread. */
+#ifndef OX_WIRE_H
+#define OX_WIRE_H
+
+#include "core.h"
+
+#define OX_WIRE_VERSION 1
+
+/* Arguments, environment and paths of one launch. A datagram must fit the default socket buffer (208 KiB) with
+ * the kernel's own overhead. */
+#define OX_STRINGS_MAX (128u * 1024u)
+/* argc + envc of one launch */
+#define OX_POINTERS_MAX 8192u
+#define OX_MOUNTS_MAX 200u
+#define OX_ENTRY_MAX 128u
+#define OX_PATH_MAX 1024u
+#define OX_DIGEST_SIZE 64u
+/* kernel: SCM_MAX_FD is 253 */
+#define OX_FDS_MAX 240u
+#define OX_RLIMITS_MAX 16u
+
+enum ox_message {
+    OX_MESSAGE_HELLO = 1,
+    OX_MESSAGE_CREATE,
+    OX_MESSAGE_DESTROY,
+    OX_MESSAGE_LAUNCH,
+    OX_MESSAGE_KILL,
+    OX_MESSAGE_STARTED,
+    OX_MESSAGE_ENDED,
+};
+
+struct ox_wire_hello {
+    uint32_t kind;
+    uint32_t version;
+    struct ox_config config;
+};
+
+struct ox_wire_hello_reply {
+    uint32_t kind;
+    uint32_t version;
+    int32_t memory_version;
+    uint32_t reserved;
+    char build[64];
+    struct ox_problem problem;
+};
+
+/* Followed by strings: entry, then each mount's destination, each ended by NUL. Descriptors: program, mounts. */
+struct ox_wire_create {
+    uint32_t kind;
+    uint32_t sequence;
+    uint32_t features;
+    uint32_t mounts_count;
+    int64_t memory_bytes;
+    int64_t processes;
+    int64_t disk_bytes;
+    char digest[OX_DIGEST_SIZE + 1];
+    char pad[7];
+};
+
+/* Descriptors on success: warden, pidfd, writable, cpu, oom and, with has_peak, peak. */
+struct ox_wire_create_reply {
+    uint32_t kind;
+    uint32_t sequence;
+    struct ox_error error;
+    uint32_t id;
+    uint32_t has_peak;
+};
+
+struct ox_wire_destroy {
+    uint32_t kind;
+    uint32_t sequence;
+    uint32_t id;
+    uint32_t reserved;
+};
+
+struct ox_wire_destroy_reply {
+    uint32_t kind;
+    uint32_t sequence;
+    int32_t errnum;
+    uint32_t reserved;
+};
+
+struct ox_wire_rlimit {
+    int32_t resource;
+    uint32_t reserved;
+    uint64_t soft;
+    uint64_t hard;
+};
+
+/* Followed by strings: path, cwd, arguments, environment. Descriptors: 0, 1, 2 and, with has_broker, 3. */
+struct ox_wire_launch {
+    uint32_t kind;
+    uint32_t argc;
+    uint32_t envc;
+    uint32_t rlimits_count;
+    uint32_t has_broker;
+    uint32_t confirm;
+    struct ox_wire_rlimit rlimits[OX_RLIMITS_MAX];
+};
+
+/* OX_MESSAGE_STARTED and OX_MESSAGE_ENDED. */
+struct ox_wire_report {
+    uint32_t kind;
+    int32_t status;
+    struct ox_error error;
+    int32_t strays;
+    uint32_t reserved;
+};
+
+#endif
