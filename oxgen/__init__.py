@@ -1,0 +1,64 @@
+"""oxgen launches plugins that nobody trusts, each in a cell of its own.
+
+::
+
+    done = oxgen.run(["./scan", "--fast"], limits=oxgen.Limits(cpu_seconds=5), capture_output=True)
+    print(done.returncode, done.termination.reason, done.confinement.enforced)
+
+Importing it without its C extension is an error: there is no weaker pure-Python path.
+"""
+
+from __future__ import annotations
+
+from ._launch import Launcher
+from .errors import (
+    CapabilityError,
+    CaptureError,
+    FindingError,
+    IntegrityError,
+    LaunchError,
+    LostError,
+    ManifestError,
+    OxgenError,
+    ProgramNotFoundError,
+    RunFailedError,
+    UnsupportedError,
+    UsageError,
+)
+from .limits import GIB, KIB, MIB, Limits
+from .process import Process, probe, run, spawn
+from .result import Completed, Confinement, Output, Termination, Usage
+from .sandbox import Sandbox
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GIB",
+    "KIB",
+    "MIB",
+    "CapabilityError",
+    "CaptureError",
+    "Completed",
+    "Confinement",
+    "FindingError",
+    "IntegrityError",
+    "LaunchError",
+    "Launcher",
+    "Limits",
+    "LostError",
+    "ManifestError",
+    "Output",
+    "OxgenError",
+    "Process",
+    "ProgramNotFoundError",
+    "RunFailedError",
+    "Sandbox",
+    "Termination",
+    "UnsupportedError",
+    "Usage",
+    "UsageError",
+    "__version__",
+    "probe",
+    "run",
+    "spawn",
+]

@@ -1,0 +1,35 @@
+"""The only way to C: cells, the launcher process, and one run in one cell."""
+
+from __future__ import annotations
+
+from .ends import classify
+from .execution import Execution, Order, Stream, standard_stream, timestamp
+from .launcher import EXECUTABLE, PROPERTIES, Launcher, default_launcher
+from .native import stages
+from .program import Program, open_program, verified_program
+
+__all__ = [
+    "EXECUTABLE",
+    "PROPERTIES",
+    "Execution",
+    "Launcher",
+    "Order",
+    "Program",
+    "Stream",
+    "build",
+    "classify",
+    "default_launcher",
+    "open_program",
+    "stages",
+    "standard_stream",
+    "timestamp",
+    "verified_program",
+]
+
+
+def build() -> str:
+    """Return what the C extension says of its own build."""
+    from .native import ffi, lib
+
+    text: bytes = ffi.string(lib.ox_build())
+    return text.decode("ascii")

@@ -1,0 +1,411 @@
+"""Launcher: the pool of cells, and the process that makes them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
+
+from ..errors import LaunchError, LostError, UsageError
+from ..limits import Limits
+from ..result import Confinement
+from . import refusals
+from .native import ffi, lib, stage_name
+from .program import Program
+
+__all__ = ["EXECUTABLE", "PROPERTIES", "Cell", "Launcher", "Lease", "Tenancy", "default_launcher"]
+
+#: The launcher executable of this package.
+EXECUTABLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_launcher")
+
+#: Host uids and gids of cells, two a cell: above what systemd gives to containers (1879048191) and
+#: below what it keeps for foreign images (2147352576); https://systemd.io/UIDS-GIDS/
+UID_BASE = 1_880_096_768
+UID_COUNT = 65536
+
+_START_MS = 15_000
+_CELL_MS = 15_000
+_STOP_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """Whom a cell belongs to: one program, one policy, one tenant."""
+
+    program: tuple[object, ...]
+    runtime: str
+    memory_bytes: int | None
+    processes: int | None
+    disk_bytes: int | None
+    tenant: str
+
+
+@dataclass(eq=False, slots=True)
+class Cell:
+    """A cell that the pool has made. ``native`` is its ``struct ox_cell``."""
+
+    tenancy: Tenancy
+    native: Any
+    confinement: Confinement
+    idle_since: float = field(default=0.0)
+
+
+class Launcher:
+    """A pool of cells of its own; leaving it kills and reaps everything in them.
+
+    ``cells`` is how many runs may be in flight, and how many cells are kept. With ``reuse``
+    "tenancy" a cell that is proved empty serves its own tenancy again (same program, same policy,
+    same tenant), with "never" every run has a new one. ``queue_seconds`` is how long a run waits
+    for a free cell before ``LaunchError`` with stage ``queue``. ``uid_base`` and ``uid_count`` are
+    the range of host uids and gids that cells use; nobody else may own them. Safe to use from
+    many threads. After a fork the child has no cells; its first run starts a launcher anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        cells: int = 8,
+        reuse: Literal["tenancy", "never"] = "tenancy",
+        queue_seconds: float = 600.0,
+        uid_base: int = UID_BASE,
+        uid_count: int = UID_COUNT,
+    ) -> None:
+        if isinstance(cells, bool) or not isinstance(cells, int) or not 1 <= cells <= 1024:
+            raise UsageError(f"cells must be a whole number from 1 to 1024, got {cells!r}")
+        if reuse not in ("tenancy", "never"):
+            raise UsageError(f"reuse must be 'tenancy' or 'never', got {reuse!r}")
+        if not 0 <= queue_seconds <= 86400:
+            raise UsageError(f"queue_seconds must be between 0 and 86400, got {queue_seconds!r}")
+        if not (1000 <= uid_base and 2 <= uid_count and uid_base + uid_count < 2**32 - 1):
+            raise UsageError(
+                "uid_base and uid_count must name at least 2 ids between 1000 and 4294967294,"
+                f" got {uid_base!r} and {uid_count!r}"
+            )
+        self._cells_max = cells
+        self._reuse = reuse
+        self._queue_seconds = queue_seconds
+        self._uids = (uid_base, uid_count)
+        self._closed = False
+        self._reset()
+        _launchers.add(self)
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()
+        self._channel = threading.Lock()
+        self._native: Any = None
+        self._idle: list[Cell] = []
+        self._all: set[Cell] = set()
+        self._making = 0
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill what runs, end all cells and the launcher process. May be called twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        with self._channel:
+            self._stop()
+
+    def _stop(self) -> None:
+        """End the launcher process; cells end with it. The channel is held."""
+        with self._changed:
+            native, self._native = self._native, None
+            idle, self._idle = self._idle, []
+        for cell in idle:
+            self._forget(cell)
+        if native is not None:
+            lib.ox_launcher_stop(native, _STOP_MS)
+
+    def _forget(self, cell: Cell) -> None:
+        with self._changed:
+            self._all.discard(cell)
+            self._changed.notify_all()
+        lib.ox_cell_forget(cell.native)
+
+    def _after_fork_in_child(self) -> None:
+        """Close the copies of the parent's descriptors; the parent's cells are not ours to end."""
+        native, cells = self._native, list(self._all)
+        self._reset()
+        for cell in cells:
+            lib.ox_cell_forget(cell.native)
+        if native is not None:
+            for descriptor in (native.socket, native.pidfd):
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+    def _start(self) -> Any:
+        """Start the launcher process unless it runs. The channel is held."""
+        with self._changed:
+            if self._closed:
+                raise UsageError("the launcher is closed")
+            if self._native is not None:
+                return self._native
+        if os.geteuid() != 0:
+            raise refusals.not_root()
+        config = ffi.new("struct ox_config *")
+        config.uid_base, config.uid_count = self._uids
+        # One more than there are runs: a cell that is being taken apart still counts.
+        config.cells_max = self._cells_max + 1
+        native = ffi.new("struct ox_launcher *")
+        problem = ffi.new("struct ox_problem *")
+        path = os.fsencode(EXECUTABLE)
+        if lib.ox_launcher_start(path, config, _START_MS, native, problem) < 0:
+            raise refusals.of_launcher(
+                stage_name(problem.error.stage),
+                problem.error.errnum,
+                ffi.string(problem.cause).decode("utf-8", "replace"),
+                ffi.string(problem.remedy).decode("utf-8", "replace"),
+            )
+        with self._changed:
+            self._native = native
+        return native
+
+    @property
+    def build(self) -> str:
+        """What the running launcher process says of its own build; starts it if need be."""
+        with self._channel:
+            text: bytes = ffi.string(self._start().build)
+        return text.decode("ascii", "replace")
+
+    # --- cells ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lease(self, program: Program, limits: Limits, *, runtime: str, tenant: str) -> Iterator[Lease]:
+        """Hold a cell of this tenancy; on leaving it is kept if proved empty, else destroyed."""
+        tenancy = Tenancy(
+            program.identity,
+            runtime,
+            limits.memory_bytes,
+            limits.processes,
+            limits.effective_disk_bytes,
+            tenant,
+        )
+        lease = Lease(self, self._acquire(tenancy, program))
+        try:
+            yield lease
+        finally:
+            self._release(lease)
+
+    def _acquire(self, tenancy: Tenancy, program: Program) -> Cell:
+        deadline = time.monotonic() + self._queue_seconds
+        victim: Cell | None = None
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise UsageError("the launcher is closed")
+                cell = self._take_idle(tenancy)
+                if cell is not None:
+                    return cell
+                if len(self._all) + self._making < self._cells_max:
+                    break
+                if self._idle:
+                    victim = min(self._idle, key=lambda one: one.idle_since)
+                    self._idle.remove(victim)
+                    break
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise LaunchError(
+                        "queue",
+                        errno.ETIMEDOUT,
+                        f"all {self._cells_max} cells were busy for {self._queue_seconds:g} s",
+                        remedy="allow more cells, or shorter wall_seconds",
+                    )
+                # Waits are cut short so that a signal handler of the main thread gets its turn.
+                self._changed.wait(min(left, 0.1))
+            self._making += 1
+        try:
+            if victim is not None:
+                self._destroy(victim)
+            return self._make(tenancy, program)
+        finally:
+            with self._changed:
+                self._making -= 1
+                self._changed.notify_all()
+
+    def _take_idle(self, tenancy: Tenancy) -> Cell | None:
+        for cell in reversed(self._idle):
+            if cell.tenancy == tenancy:
+                self._idle.remove(cell)
+                return cell
+        return None
+
+    def _make(self, tenancy: Tenancy, program: Program) -> Cell:
+        native = ffi.new("struct ox_cell *")
+        error = ffi.new("struct ox_error *")
+        with contextlib.ExitStack() as opened, self._channel:
+            launcher = self._start()
+            spec, kept = _cell_spec(tenancy, program, opened)
+            r = lib.ox_cell_create(launcher, spec, _CELL_MS, native, error)
+            del kept
+            if r < 0:
+                stage = stage_name(error.stage)
+                if stage in ("launcher", "request"):
+                    # The answer is still to come or never will: this launcher cannot be talked to.
+                    self._stop()
+                raise refusals.of_cell(stage, error.errnum)
+            cell = Cell(tenancy, native, _confinement(tenancy))
+            with self._changed:
+                self._all.add(cell)
+        return cell
+
+    def _destroy(self, cell: Cell) -> bool:
+        """Take a cell apart; False when its processes could not be seen to end in time."""
+        with self._channel:
+            with self._changed:
+                self._all.discard(cell)
+                launcher = self._native
+                self._changed.notify_all()
+            if launcher is None:
+                lib.ox_cell_forget(cell.native)
+                return True
+            r: int = lib.ox_cell_destroy(launcher, cell.native, _STOP_MS)
+            if r < 0 and r != -errno.ENOENT:
+                self._stop()
+        return r == 0 or r == -errno.ENOENT
+
+    def _release(self, lease: Lease) -> None:
+        cell = lease.cell
+        with self._changed:
+            keep = (
+                lease.reusable
+                and self._reuse == "tenancy"
+                and not self._closed
+                and cell in self._all
+                and self._native is not None
+            )
+            if keep and lib.ox_cell_is_empty(cell.native):
+                cell.native.runs += 1
+                cell.idle_since = time.monotonic()
+                self._idle.append(cell)
+                self._changed.notify()
+                return
+        self._destroy(cell)
+
+    def idle_cells(self) -> int:
+        """Return how many cells wait for a run of their tenancy."""
+        with self._changed:
+            return len(self._idle)
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """The right to use one cell; ``reusable`` is set by a run that ended as it should."""
+
+    launcher: Launcher
+    cell: Cell
+    reusable: bool = False
+
+    def destroy(self) -> None:
+        """End the cell now, and with it every process in it."""
+        self.reusable = False
+
+
+def _cell_spec(
+    tenancy: Tenancy, program: Program, opened: contextlib.ExitStack
+) -> tuple[Any, list[Any]]:
+    """Fill ``struct ox_cell_spec``; the second value keeps its memory alive."""
+    mounts = program.needed.mounts
+    rows = ffi.new("struct ox_mount[]", max(len(mounts), 1))
+    kept: list[Any] = [rows]
+    for row, (inside, outside) in zip(rows, mounts, strict=False):
+        try:
+            row.fd = os.open(outside, os.O_PATH | os.O_CLOEXEC)
+        except OSError as gone:
+            raise LostError(
+                "tree", gone.errno or errno.EIO, "is needed by the runtime", path=outside
+            ) from None
+        opened.callback(os.close, row.fd)
+        text = ffi.new("char[]", os.fsencode(inside))
+        kept.append(text)
+        row.destination = text
+    spec = ffi.new("struct ox_cell_spec *")
+    entry = ffi.new("char[]", os.fsencode(program.entry))
+    digest = ffi.NULL if program.digest is None else ffi.new("char[]", program.digest.encode())
+    kept += [spec, entry, digest]
+    spec.entry, spec.digest, spec.program = entry, digest, program.descriptor
+    spec.features = 0
+    if program.needed.system:
+        spec.features = lib.OX_FEATURE_PROC | lib.OX_FEATURE_DEV | lib.OX_FEATURE_ETC
+    spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
+    spec.processes = -1 if tenancy.processes is None else tenancy.processes
+    spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
+    spec.mounts, spec.mounts_count = rows, len(mounts)
+    return spec, kept
+
+
+def _confinement(tenancy: Tenancy) -> Confinement:
+    """What a cell enforces: it exists, so every step that makes it succeeded.
+
+    A limit of None was not asked for, so it is neither enforced nor missing.
+    """
+    asked = {
+        "memory_tree": tenancy.memory_bytes is not None,
+        "processes": tenancy.processes is not None,
+        "disk": tenancy.disk_bytes is not None,
+    }
+    enforced = tuple(name for name in PROPERTIES if asked.get(name, True))
+    return Confinement(level="namespaces", limits="cgroup", enforced=enforced)
+
+
+#: The properties of a sandbox, in the order in which they are listed.
+PROPERTIES = (
+    "filesystem",
+    "network",
+    "memory_tree",
+    "cpu_tree",
+    "processes",
+    "disk",
+    "whole_tree_kill",
+    "syscalls",
+    "neighbours",
+)
+
+_launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
+_default: Launcher | None = None
+_default_lock = threading.Lock()
+
+
+def default_launcher() -> Launcher:
+    """Return the launcher that runs without one of their own share."""
+    global _default
+    with _default_lock:
+        if _default is None or _default._closed:
+            _default = Launcher()
+        return _default
+
+
+def _after_fork_in_child() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+    for launcher in list(_launchers):
+        launcher._after_fork_in_child()
+
+
+def _at_exit() -> None:
+    for launcher in list(_launchers):
+        launcher.close()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)
+

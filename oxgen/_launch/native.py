@@ -1,0 +1,32 @@
+"""The C extension: the one place that imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from oxgen import _native
+except ImportError as missing:
+    raise ImportError(
+        "oxgen's C extension oxgen._native is missing or does not fit this Python "
+        f"({missing}); there is no weaker pure-Python path. Install a wheel or build it: "
+        "pip install --force-reinstall oxgen (needs a C compiler and the Python headers)",
+        name="oxgen._native",
+    ) from missing
+
+__all__ = ["ffi", "lib", "stage_name", "stages"]
+
+# cffi makes both at run time: there are no static types to be had.
+ffi: Any = _native.ffi
+lib: Any = _native.lib
+
+
+def stage_name(number: int) -> str:
+    """Return the name of a stage, ``unknown`` for a number that is none."""
+    name: bytes = ffi.string(lib.ox_stage_name(number))
+    return name.decode("ascii")
+
+
+def stages() -> tuple[str, ...]:
+    """Return the names of all stages of a launch, in the order in which they happen."""
+    return tuple(stage_name(number) for number in range(1, lib.OX_STAGE_COUNT))

@@ -1,0 +1,288 @@
+"""Programs: a file that was opened once, and what it needs to run in a cell."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import LaunchError, ProgramNotFoundError
+from ..sandbox import Runtime
+from . import elf, interpreter
+
+__all__ = ["Needed", "Program", "find", "open_program", "verified_program"]
+
+_HEAD_BYTES = 512
+#: A program that others may not read or execute is copied for the cell; this is how large it may be.
+_COPY_MAX = 512 * 1024 * 1024
+_ENTRY_MAX = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a program needs beside itself: how it is started, and (inside, host) mounts."""
+
+    prefix: tuple[str, ...] = ()
+    mounts: tuple[tuple[str, str], ...] = ()
+    system: bool = False  # /proc, /dev and /etc
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An opened program. ``identity`` is equal for equal content that stayed where it was."""
+
+    entry: str
+    descriptor: int
+    digest: str | None
+    identity: tuple[object, ...]
+    needed: Needed
+
+
+def find(name: str) -> str:
+    """Return the host path of ``args[0]``: as it is with a slash, else looked up in PATH."""
+    if "\0" in name or not name:
+        raise ProgramNotFoundError(
+            "program", errno.ENOENT, "a program's name is not empty and holds no NUL", path=name
+        )
+    if "/" in name:
+        return name
+    denied = False
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(directory or ".", name)
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            denied = True
+    if denied:
+        raise LaunchError("program", errno.EACCES, "is in PATH but not executable", path=name)
+    raise ProgramNotFoundError(
+        "program",
+        errno.ENOENT,
+        "is not in PATH",
+        remedy=f"write ./{name} for a program in the current directory",
+        path=name,
+    )
+
+
+@contextlib.contextmanager
+def open_program(name: str, runtime: Runtime) -> Iterator[Program]:
+    """Open a program that nobody vouches for. The descriptor is closed on leaving."""
+    path = find(name)
+    entry = _entry_of(path)
+    descriptor = _open_regular(path)
+    try:
+        what = os.fstat(descriptor)
+        identity: tuple[object, ...] = (
+            what.st_dev,
+            what.st_ino,
+            what.st_size,
+            what.st_mtime_ns,
+            what.st_ctime_ns,
+        )
+        needed = _needed(descriptor, path, runtime, identity)
+        digest = None
+        if not _open_to_others(what.st_mode, needed):
+            descriptor, digest = _copy(descriptor, path)
+        yield Program(entry, descriptor, digest, (entry, *identity), needed)
+    finally:
+        os.close(descriptor)
+
+
+def verified_program(
+    descriptor: int, digest: str, *, entry: str, runtime: Runtime, path: str
+) -> Program:
+    """Describe a program whose sealed bytes the caller holds open and has hashed."""
+    needed = _needed(descriptor, path, runtime, (digest,))
+    return Program(entry, descriptor, digest, (entry, digest), needed)
+
+
+def _entry_of(path: str) -> str:
+    entry = os.path.basename(path)
+    if not entry or entry in (".", ".."):
+        raise LaunchError("program", errno.EISDIR, "is a directory, not a program", path=path)
+    if len(os.fsencode(entry)) > _ENTRY_MAX:
+        raise LaunchError(
+            "program",
+            errno.ENAMETOOLONG,
+            f"its file name is longer than {_ENTRY_MAX} bytes",
+            path=path,
+        )
+    return entry
+
+
+def _open_regular(path: str) -> int:
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise ProgramNotFoundError("program", errno.ENOENT, path=path) from None
+    except OSError as refused:
+        raise LaunchError("program", refused.errno or errno.EIO, path=path) from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EACCES
+        raise LaunchError("program", number, f"is {kind}, not a program", path=path)
+    return descriptor
+
+
+def _open_to_others(mode: int, needed: Needed) -> bool:
+    """Whether nobody may read the script or execute the program, once it is mounted in a cell."""
+    wanted = stat.S_IROTH if needed.prefix else stat.S_IROTH | stat.S_IXOTH
+    return mode & wanted == wanted
+
+
+def _copy(descriptor: int, path: str) -> tuple[int, str]:
+    """Replace the descriptor by a sealed copy, for the launcher's store; return it and its digest."""
+    import fcntl
+
+    if not os.fstat(descriptor).st_mode & 0o555:
+        raise LaunchError("exec", errno.EACCES, "may be neither read nor executed", path=path)
+    copy = os.memfd_create("oxgen-program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    digest = hashlib.sha256()
+    total = 0
+    try:
+        while chunk := os.pread(descriptor, 1 << 20, total):
+            digest.update(chunk)
+            total += len(chunk)
+            if total > _COPY_MAX:
+                raise LaunchError(
+                    "program",
+                    errno.EFBIG,
+                    f"is larger than {_COPY_MAX} bytes and closed to other users",
+                    remedy="chmod o+rx the file",
+                    path=path,
+                )
+            os.write(copy, chunk)
+        fcntl.fcntl(copy, fcntl.F_ADD_SEALS, 0xF)  # SEAL, SHRINK, GROW, WRITE
+    except BaseException:
+        os.close(copy)
+        raise
+    os.close(descriptor)
+    return copy, digest.hexdigest()
+
+
+_cache: dict[tuple[object, ...], Needed] = {}
+_CACHE_MAX = 1024
+
+
+def _needed(
+    descriptor: int, path: str, runtime: Runtime, identity: tuple[object, ...]
+) -> Needed:
+    key = (runtime, identity)
+    known = _cache.get(key)
+    if known is None:
+        known = _inspect(descriptor, path, runtime)
+        if len(_cache) >= _CACHE_MAX:
+            _cache.clear()
+        _cache[key] = known
+    return known
+
+
+def _inspect(descriptor: int, path: str, runtime: Runtime) -> Needed:
+    head = os.pread(descriptor, _HEAD_BYTES, 0)
+    if head.startswith(b"\x7fELF"):
+        return _inspect_elf(descriptor, path, runtime)
+    if runtime in ("static", "dynamic"):
+        raise LaunchError(
+            "exec",
+            errno.ENOEXEC,
+            f"is no ELF program, as runtime {runtime!r} wants",
+            remedy="use runtime 'python' for a Python script",
+            path=path,
+        )
+    if head.startswith(b"#!"):
+        return _python(_interpreter_of(head, path) or interpreter.base_executable())
+    if runtime == "auto":
+        raise LaunchError(
+            "exec",
+            errno.ENOEXEC,
+            "is neither an ELF program nor a script with a #! line",
+            remedy="use runtime 'python' for a Python script without one",
+            path=path,
+        )
+    return _python(interpreter.base_executable())
+
+
+def _inspect_elf(descriptor: int, path: str, runtime: Runtime) -> Needed:
+    if runtime == "python":
+        raise LaunchError(
+            "exec", errno.ENOEXEC, "is an ELF program, not a Python script", path=path
+        )
+    with open(os.dup(descriptor), "rb") as stream:
+        stream.seek(0)
+        headers = elf.needs(stream, path)
+    if headers.interpreter is None:
+        return Needed()
+    if runtime == "static":
+        raise LaunchError(
+            "exec",
+            errno.ENOENT,
+            f"is linked dynamically: it needs the loader {headers.interpreter}",
+            remedy="use runtime 'dynamic', or link it statically",
+            path=path,
+        )
+    if not os.path.isfile(headers.interpreter):
+        raise LaunchError(
+            "exec",
+            errno.ENOENT,
+            f"needs the loader {headers.interpreter}, which this machine does not have",
+            path=path,
+        )
+    loader = headers.interpreter
+    libraries = elf.closure([(path, headers)])
+    return Needed(mounts=((loader, loader), *libraries, *_loader_cache()), system=True)
+
+
+def _interpreter_of(head: bytes, path: str) -> str | None:
+    """Read the #! line: the interpreter's path, or None for "whichever Python there is"."""
+    line = head[2:].split(b"\n", 1)[0]
+    if line.endswith(b"\r"):
+        raise LaunchError(
+            "exec",
+            errno.ENOENT,
+            "its #! line ends with a carriage return, which would be part of the interpreter's name",
+            remedy="save it with LF line ends",
+            path=path,
+        )
+    words = line.decode("utf-8", "replace").split()
+    name = os.path.basename(words[0]) if words else ""
+    if name == "env" and len(words) > 1:
+        name = words[1]
+        words = []
+    if not name.startswith("python"):
+        raise LaunchError(
+            "exec",
+            errno.ENOEXEC,
+            f"its interpreter is {name or 'missing'}: of scripts, this version runs Python only",
+            path=path,
+        )
+    if not words:
+        return None
+    if not os.path.isfile(words[0]):
+        raise LaunchError(
+            "exec", errno.ENOENT, f"its interpreter {words[0]} does not exist", path=path
+        )
+    return os.path.realpath(words[0])
+
+
+def _python(executable: str) -> Needed:
+    found = interpreter.describe(executable)
+    return Needed(
+        prefix=(found.executable, "-I", "-B"),
+        mounts=(*found.mounts, *_loader_cache()),
+        system=True,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _loader_cache() -> tuple[tuple[str, str], ...]:
+    """Libraries outside the trusted directories are found through the loader's cache."""
+    wanted = ("/etc/ld.so.cache", "/etc/localtime")
+    return tuple((path, os.path.realpath(path)) for path in wanted if os.path.isfile(path))

@@ -1,0 +1,125 @@
+"""Refusals: what a failed stage means to a person, and the narrowest change that helps."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import LaunchError, LostError, UnsupportedError
+
+__all__ = ["not_root", "of_cell", "of_launcher"]
+
+#: (stage, property that is not enforced, cause, remedy). Stages that are not listed are faults of a
+#: launch, not of the machine.
+_CELL = {
+    "clone": (
+        ("filesystem", "network", "whole_tree_kill", "neighbours"),
+        "the kernel refuses new user, pid, mount, network, ipc and uts namespaces",
+        "run as root outside a container, or give the container CAP_SYS_ADMIN and a seccomp profile"
+        " that allows clone with namespaces; check user.max_user_namespaces and"
+        " kernel.apparmor_restrict_unprivileged_userns",
+    ),
+    "id_map": (
+        ("neighbours",),
+        "the uid and gid maps of a cell cannot be written",
+        "run with CAP_SETUID and CAP_SETGID over the uid range of cells",
+    ),
+    "uid_pair": (
+        ("neighbours",),
+        "every pair of the uid range is in use by running cells",
+        "start the launcher with a larger uid range",
+    ),
+    "cgroup": (
+        ("memory_tree", "processes"),
+        "a cgroup with memory and pids limits cannot be made",
+        "delegate the memory and pids controllers (systemd: Delegate=yes)",
+    ),
+    "cgroup_join": (
+        ("memory_tree", "processes"),
+        "a cell cannot be moved into its cgroup",
+        "make the cgroup hierarchy writable for the launcher",
+    ),
+    "proc": (
+        ("filesystem",),
+        "a private /proc cannot be mounted, as parts of the host's own are covered",
+        "run outside a container, or with an unmasked /proc"
+        " (docker --security-opt systempaths=unconfined); runtime 'static' does not need it",
+    ),
+    "propagation": (("filesystem",), "mounts cannot be made private", ""),
+    "root": (
+        ("filesystem",),
+        "a tmpfs cannot be mounted in a new user namespace",
+        "on Ubuntu 23.10 and later allow it for the launcher's path with an AppArmor profile",
+    ),
+    "pivot": (
+        ("filesystem",),
+        "the old root cannot be left (pivot_root)",
+        "do not run from an initramfs",
+    ),
+    "seccomp": (
+        ("syscalls",),
+        "the kernel refuses the system call filter",
+        "use a kernel with CONFIG_SECCOMP_FILTER",
+    ),
+    "cgroup_namespace": (
+        ("filesystem",),
+        "the kernel has no cgroup namespaces",
+        "use a kernel with CONFIG_CGROUPS and namespaces (Linux 4.6 or later)",
+    ),
+}
+
+_LAUNCHER = {
+    "cgroup_base": ("memory_tree", "cpu_tree", "processes"),
+    "uid_range": ("neighbours",),
+    "store": ("filesystem",),
+    "scheduling": (),
+}
+
+#: Answers that mean "not on this machine" rather than "not this time".
+_MACHINE = frozenset(
+    {
+        errno.EPERM,
+        errno.EACCES,
+        errno.ENOSYS,
+        errno.EINVAL,
+        errno.ENOSPC,
+        errno.EUSERS,
+        errno.EOPNOTSUPP,
+        errno.ENODEV,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.EAGAIN,
+        errno.EBUSY,
+    }
+)
+
+
+def not_root() -> UnsupportedError:
+    """The level ``namespaces`` of this version needs root."""
+    return UnsupportedError(
+        ("filesystem", "network", "whole_tree_kill", "neighbours"),
+        f"level 'namespaces' needs root in this version, and this process runs as uid {os.geteuid()}",
+        "run it as root (sudo 0xgenctl ...)",
+        errno=errno.EPERM,
+        stage="launcher",
+    )
+
+
+def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError | UnsupportedError:
+    """The launcher process could not start or could not get what cells need."""
+    if stage in _LAUNCHER:
+        return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
+    return LaunchError(stage, number, cause, remedy=remedy)
+
+
+def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
+    """A cell could not be made."""
+    if stage in _CELL and number in _MACHINE:
+        missing, cause, remedy = _CELL[stage]
+        return UnsupportedError(
+            missing, f"{cause} ({os.strerror(number)})", remedy, errno=number, stage=stage
+        )
+    if stage in ("launcher", "warden"):
+        return LostError(stage, number, "the launcher or the cell ended before it was ready")
+    remedy = "shorten argv and env" if number == errno.E2BIG else ""
+    return LaunchError(stage, number, remedy=remedy)

@@ -1,0 +1,328 @@
+"""Run programs in cells: ``run``, ``spawn``, ``Process`` and ``probe``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import BinaryIO
+
+from . import _launch
+from .errors import LaunchError, UnsupportedError, UsageError
+from .limits import Limits
+from .result import Completed, Confinement
+from .sandbox import Sandbox
+
+__all__ = ["Process", "new_run_id", "probe", "run", "spawn"]
+
+_KILL_SECONDS = 5.0
+
+
+def new_run_id() -> str:
+    """Return an id for one run: 128 random bits as 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+def run(
+    args: Sequence[str | os.PathLike[str]],
+    *,
+    sandbox: Sandbox | None = None,
+    limits: Limits | None = None,
+    input: bytes | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    tenant: str = "",
+    task_id: str | None = None,
+    launcher: _launch.Launcher | None = None,
+) -> Completed:
+    """Run a program in a cell and wait until it and everything it started is gone.
+
+    ``args[0]`` with a slash is a path of the host, without one it is looked up in the caller's
+    PATH; inside the cell it is ``/bin/<basename>``. stdin is ``input`` or empty. stdout and stderr
+    are kept with ``capture_output``, else copied on to the caller's descriptors 1 and 2.
+    Reaching a limit is a result, not an exception: read ``Completed.termination``. Returns at the
+    latest one second after ``wall_seconds``, counted from the launch, unless the caller's own
+    stdout is not being read. Raises ``LaunchError`` or ``UnsupportedError`` when the program never
+    ran, ``RunFailedError`` with ``check``, ``UsageError`` for bad values. ``KeyboardInterrupt``
+    kills the run before it is passed on.
+    """
+    words, box, bounds = _checked(args, sandbox, limits, input, tenant, task_id)
+    pool = launcher or _launch.default_launcher()
+    with (
+        _launch.open_program(words[0], box.runtime) as program,
+        pool.lease(program, bounds, runtime=box.runtime, tenant=tenant) as lease,
+    ):
+        order = _launch.Order(
+            args=words,
+            program=program,
+            sandbox=box,
+            limits=bounds,
+            run_id=new_run_id(),
+            input=input,
+            stdout=_output(1, capture_output),
+            stderr=_output(2, capture_output),
+            task_id=task_id,
+        )
+        with contextlib.closing(_launch.Execution(lease, order)) as execution:
+            execution.run_to_end()
+            if not capture_output:
+                execution.flush(execution.patience())
+            completed = execution.complete()
+    if check:
+        completed.check_returncode()
+    return completed
+
+
+def spawn(
+    args: Sequence[str | os.PathLike[str]],
+    *,
+    sandbox: Sandbox | None = None,
+    limits: Limits | None = None,
+    tenant: str = "",
+    task_id: str | None = None,
+    launcher: _launch.Launcher | None = None,
+) -> Process:
+    """Start a program in a cell and return once it has started.
+
+    stdin, stdout and stderr are pipes (``Process.stdin`` and so on). A reader that does not read
+    holds the program up; all limits hold whether or not anybody waits. Raises as ``run`` does.
+    """
+    words, box, bounds = _checked(args, sandbox, limits, None, tenant, task_id)
+    pool = launcher or _launch.default_launcher()
+    return Process(words, box, bounds, tenant, task_id, pool)
+
+
+def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confinement:
+    """Return what this machine would enforce, by making a cell and taking it apart again.
+
+    Where it cannot be made, ``level`` is None, and ``missing``, ``cause`` and ``remedy`` say what
+    stands in the way.
+    """
+    box, bounds = sandbox or Sandbox(), limits or Limits()
+    try:
+        # The launcher's own executable is a program that is surely there.
+        with (
+            _launch.open_program(_launch.EXECUTABLE, "auto") as program,
+            _launch.Launcher(cells=1) as pool,
+            pool.lease(program, bounds, runtime=box.runtime, tenant="") as lease,
+        ):
+            return lease.cell.confinement
+    except UnsupportedError as refused:
+        return Confinement(
+            level=None,
+            limits=None,
+            enforced=(),
+            missing=refused.missing or _launch.PROPERTIES,
+            cause=refused.cause,
+            remedy=refused.remedy,
+        )
+    except LaunchError as failed:
+        return Confinement(
+            level=None,
+            limits=None,
+            enforced=(),
+            missing=_launch.PROPERTIES,
+            cause=str(failed),
+            remedy=failed.remedy,
+        )
+
+
+class Process:
+    """A program that runs in a cell. Leaving the context kills the tree and reaps it.
+
+    ``stdin``, ``stdout`` and ``stderr`` are binary files. Made by ``spawn``.
+    """
+
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        sandbox: Sandbox,
+        limits: Limits,
+        tenant: str,
+        task_id: str | None,
+        launcher: _launch.Launcher,
+    ) -> None:
+        self.args = words
+        self.run_id = new_run_id()
+        self._started = threading.Event()
+        self._finished = threading.Event()
+        self._completed: Completed | None = None
+        self._failure: BaseException | None = None
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake_lock = threading.Lock()
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        for _, sink in pipes[1:]:
+            os.set_blocking(sink, False)
+        self.stdin: BinaryIO = open(pipes[0][1], "wb", buffering=0)  # noqa: SIM115
+        self.stdout: BinaryIO = open(pipes[1][0], "rb")  # noqa: SIM115
+        self.stderr: BinaryIO = open(pipes[2][0], "rb")  # noqa: SIM115
+        supervisor = threading.Thread(
+            target=self._supervise,
+            args=(sandbox, limits, tenant, task_id, launcher, pipes),
+            name=f"oxgen-{self.run_id[:8]}",
+            daemon=True,
+        )
+        supervisor.start()
+        try:
+            self._started.wait()  # ends: the launch has a deadline at each of its steps
+        except BaseException:
+            self.close()
+            raise
+        if self._failure is not None:
+            self.close()
+            raise self._failure
+
+    # --- the supervising thread -------------------------------------------------------------------
+
+    def _supervise(
+        self,
+        sandbox: Sandbox,
+        limits: Limits,
+        tenant: str,
+        task_id: str | None,
+        launcher: _launch.Launcher,
+        pipes: list[tuple[int, int]],
+    ) -> None:
+        ours = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        try:
+            with (
+                _launch.open_program(self.args[0], sandbox.runtime) as program,
+                contextlib.ExitStack() as held,
+            ):
+                lease = held.enter_context(
+                    launcher.lease(program, limits, runtime=sandbox.runtime, tenant=tenant)
+                )
+                order = _launch.Order(
+                    args=self.args,
+                    program=program,
+                    sandbox=sandbox,
+                    limits=limits,
+                    run_id=self.run_id,
+                    stdin=_launch.Stream(mode="direct", descriptor=ours[0]),
+                    stdout=_launch.Stream(mode="copy", descriptor=ours[1], exclusive=True),
+                    stderr=_launch.Stream(mode="copy", descriptor=ours[2], exclusive=True),
+                    task_id=task_id,
+                    confirm=True,
+                    wake=self._wake,
+                )
+                execution = _launch.Execution(lease, order)
+                os.close(ours.pop(0))
+                with contextlib.closing(execution):
+                    self._watch(execution, held)
+        except BaseException as failure:
+            # Not lost: spawn() or wait() raises it in the thread that asked.
+            self._failure = failure
+        finally:
+            for descriptor in ours:
+                os.close(descriptor)
+            self._started.set()
+            self._finished.set()
+
+    def _watch(self, execution: _launch.Execution, held: contextlib.ExitStack) -> None:
+        while not execution.step(-1):
+            continue
+        if execution.ended:
+            execution.check_started()
+        self._started.set()
+        while not execution.ended:
+            execution.step(-1)
+        completed = execution.complete()
+        held.close()  # the cell is free for the next run before a slow reader is waited for
+        self._completed = completed
+        self._finished.set()
+        while not execution.flush_slice():
+            continue  # ends: the reader reads, or closes its end
+
+    # --- the caller -------------------------------------------------------------------------------
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def poll(self) -> Completed | None:
+        """Return how the run ended, or None while it runs."""
+        if not self._finished.is_set():
+            return None
+        return self._result()
+
+    def wait(self, timeout: float | None = None) -> Completed:
+        """Wait for the end; raise ``TimeoutError`` after ``timeout`` seconds, the run goes on then."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._finished.wait(0.1 if deadline is None else _slice(deadline)):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{self.args[0]!r} still runs after {timeout:g} s")
+        return self._result()
+
+    def kill(self) -> None:
+        """Kill the program and everything it started; ``wait`` then says ``cancelled``."""
+        with self._wake_lock:
+            if self._wake >= 0 and not self._finished.is_set():
+                os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Kill what still runs, wait until it is gone, close the pipes. May be called twice."""
+        self.kill()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._finished.wait(_KILL_SECONDS)
+        with self._wake_lock:
+            if self._wake >= 0 and self._finished.is_set():
+                os.close(self._wake)
+                self._wake = -1
+
+    def _result(self) -> Completed:
+        if self._completed is not None:
+            return self._completed
+        if self._failure is not None:
+            raise self._failure
+        raise LaunchError("warden", 0, "the run ended without a result")
+
+
+def _slice(deadline: float) -> float:
+    return max(0.0, min(0.1, deadline - time.monotonic()))
+
+
+def _output(number: int, capture: bool) -> _launch.Stream:
+    return _launch.Stream(mode="capture") if capture else _launch.standard_stream(number)
+
+
+def _checked(
+    args: Sequence[str | os.PathLike[str]],
+    sandbox: Sandbox | None,
+    limits: Limits | None,
+    input: bytes | None,
+    tenant: str,
+    task_id: str | None,
+) -> tuple[tuple[str, ...], Sandbox, Limits]:
+    if isinstance(args, (str, bytes)) or not args:
+        raise UsageError(f"args must be a sequence of at least the program's name, got {args!r}")
+    words = tuple(os.fspath(word) for word in args)
+    for word in words:
+        if not isinstance(word, str) or "\0" in word:
+            raise UsageError(f"args must be text without NUL, got {word!r}")
+    _typed("sandbox", sandbox, Sandbox)
+    _typed("limits", limits, Limits)
+    if input is not None and not isinstance(input, bytes):
+        raise UsageError(f"input must be bytes or None, got {type(input).__name__}")
+    if not isinstance(tenant, str) or not (task_id is None or isinstance(task_id, str)):
+        raise UsageError("tenant must be text, task_id text or None")
+    return words, sandbox or Sandbox(), limits or Limits()
+
+
+def _typed(name: str, value: object, wanted: type) -> None:
+    if value is not None and not isinstance(value, wanted):
+        raise UsageError(f"{name} must be a {wanted.__name__} or None, got {value!r}")
+
+

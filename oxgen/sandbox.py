@@ -1,0 +1,76 @@
+"""Sandbox: what a run sees of the world."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast, get_args
+
+from .errors import UnsupportedError, UsageError
+
+__all__ = ["Runtime", "Sandbox"]
+
+Runtime = Literal["auto", "static", "dynamic", "python"]
+_LEVELS_OF_DESIGN = ("namespaces", "chroot", "landlock", "seatbelt", "job")
+#: Set for every run; a policy cannot replace them.
+RESERVED_ENVIRONMENT = frozenset(
+    {"OXGEN_BROKER", "OXGEN_CAPABILITY_TOKEN", "OXGEN_WORKSPACE", "HOME", "TMPDIR", "TMP", "TEMP"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """What a run sees: a frozen value that holds no descriptor and starts nothing.
+
+    ``runtime`` is what the program needs beside itself: nothing (``static``), its loader and
+    libraries (``dynamic``), an interpreter (``python``); ``auto`` looks at the file. ``env`` is
+    added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None accepts
+    the strongest level only.
+    """
+
+    runtime: Runtime = "auto"
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/workspace"
+    level: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.runtime not in get_args(Runtime):
+            raise UsageError(
+                f"runtime must be one of {', '.join(get_args(Runtime))}, got {self.runtime!r}"
+            )
+        if self.level is not None and self.level not in _LEVELS_OF_DESIGN:
+            raise UsageError(
+                f"level must be one of {', '.join(_LEVELS_OF_DESIGN)}, got {self.level!r}"
+            )
+        if self.level not in (None, "namespaces"):
+            raise UnsupportedError(
+                (), f"level {self.level!r} is not in this build", "use level 'namespaces' or None"
+            )
+        _check_path(self.cwd)
+        checked = {_check_name(name): _check_value(name, text) for name, text in self.env.items()}
+        object.__setattr__(self, "env", types.MappingProxyType(checked))
+
+    def __hash__(self) -> int:
+        return hash((self.runtime, tuple(sorted(self.env.items())), self.cwd, self.level))
+
+
+def _check_path(cwd: object) -> None:
+    if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd or len(cwd) > 1024:
+        raise UsageError(
+            f"cwd must be an absolute path inside the cell, at most 1024 characters, got {cwd!r}"
+        )
+
+
+def _check_name(name: object) -> str:
+    if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+        raise UsageError(f"env: a name must be non-empty, without '=' and NUL, got {name!r}")
+    if name in RESERVED_ENVIRONMENT:
+        raise UsageError(f"env: {name} is set by oxgen for every run and cannot be replaced")
+    return name
+
+
+def _check_value(name: object, text: object) -> str:
+    if not isinstance(text, str) or "\0" in text:
+        raise UsageError(f"env: the value of {name} must be text without NUL, got {text!r}")
+    return cast(str, text)
