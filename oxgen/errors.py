@@ -4,7 +4,7 @@
 
     OxgenError
     +-- UsageError(ValueError)                  a value that no machine would accept
-    +-- LaunchError(OSError)                    a stage of the launch failed; nothing of the plugin ran
+    +-- LaunchError(OSError)                    a stage of the launch failed; nothing ran
     |   +-- ProgramNotFoundError(FileNotFoundError)
     |   +-- LostError                           our side failed before the launch was confirmed
     +-- UnsupportedError(OSError)               this machine cannot enforce what was asked for
@@ -47,7 +47,7 @@ class OxgenError(Exception):
 
 
 class UsageError(OxgenError, ValueError):
-    """A value is refused whatever the machine: the message names it, the rule and what is accepted."""
+    """A value is refused whatever the machine: the message says what is accepted."""
 
 
 class LaunchError(OxgenError, OSError):
@@ -58,7 +58,13 @@ class LaunchError(OxgenError, OSError):
     """
 
     def __init__(
-        self, stage: str, errno: int, message: str = "", *, remedy: str = "", path: str | None = None
+        self,
+        stage: str,
+        errno: int,
+        message: str = "",
+        *,
+        remedy: str = "",
+        path: str | None = None,
     ) -> None:
         text = message or os.strerror(errno)
         super().__init__(errno, text, path) if path is not None else super().__init__(errno, text)
@@ -135,7 +141,7 @@ class ManifestError(OxgenError, ValueError):
 
 
 class CapabilityError(OxgenError, PermissionError):
-    """A token or a grant was refused; ``reason`` tells the cases apart (``expired``, ``revoked`` ...)."""
+    """A token or a grant was refused; ``reason`` tells the cases apart (``expired`` ...)."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(errno_names.EACCES, message)
@@ -154,11 +160,11 @@ class FindingError(OxgenError, ValueError):
 
 
 class CaptureError(OxgenError, ValueError):
-    """A capture file as a whole cannot be read (a broken entry inside one is skipped and reported)."""
+    """A capture as a whole cannot be read (a broken entry inside one is skipped and reported)."""
 
 
 class RunFailedError(OxgenError, subprocess.CalledProcessError):
-    """``check=True`` and the run ended otherwise than by exit status 0; ``completed`` has it all."""
+    """``check=True`` and the run did not exit with status 0; ``completed`` has it all."""
 
     def __init__(self, completed: Completed) -> None:
         super().__init__(

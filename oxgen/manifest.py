@@ -232,7 +232,7 @@ def _plain(where: str, value: Any, depth: int) -> Any:
         members: dict[str, Any] = {}
         for key, member in value.pairs:
             _check_text(where, key)
-            place = f"{where}.{key}" if where else key
+            place = _place(where, key)
             if key in members:
                 raise ManifestError(place, "stands there twice; keep one of them")
             members[key] = _plain(place, member, depth + 1)
@@ -242,6 +242,13 @@ def _plain(where: str, value: Any, depth: int) -> Any:
     if isinstance(value, str):
         _check_text(where, value)
     return value
+
+
+def _place(where: str, key: str) -> str:
+    """Name a member for a message; keys are hostile text until they are known."""
+    shown = ascii(key)[1:-1]
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return f"{where}.{shown}" if where else shown
 
 
 def _check_text(where: str, text: str) -> None:
@@ -255,8 +262,7 @@ def _object(where: str, value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
     members = _typed(where, value, dict, "an object")
     for key in members:
         if key not in keys:
-            place = f"{where}.{key}" if where else key
-            raise ManifestError(place, "is not a known key; known are " + ", ".join(keys))
+            raise ManifestError(_place(where, key), "is not a known key; known are " + ", ".join(keys))
     return cast("dict[str, Any]", members)
 
 

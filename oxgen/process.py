@@ -257,7 +257,7 @@ class Process:
         return self._result()
 
     def wait(self, timeout: float | None = None) -> Completed:
-        """Wait for the end; raise ``TimeoutError`` after ``timeout`` seconds, the run goes on then."""
+        """Wait for the end; after ``timeout`` seconds raise ``TimeoutError``, the run goes on."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._finished.wait(0.1 if deadline is None else _slice(deadline)):
             if deadline is not None and time.monotonic() >= deadline:
@@ -324,5 +324,3 @@ def _checked(
 def _typed(name: str, value: object, wanted: type) -> None:
     if value is not None and not isinstance(value, wanted):
         raise UsageError(f"{name} must be a {wanted.__name__} or None, got {value!r}")
-
-

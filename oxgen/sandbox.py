@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from .errors import UnsupportedError, UsageError
 
@@ -73,4 +73,4 @@ def _check_name(name: object) -> str:
 def _check_value(name: object, text: object) -> str:
     if not isinstance(text, str) or "\0" in text:
         raise UsageError(f"env: the value of {name} must be text without NUL, got {text!r}")
-    return cast(str, text)
+    return text

@@ -71,7 +71,10 @@ int ox_cgroup_read_cpu_ns(int fd, uint64_t *ret_ns)
     r = parse_key(text, "usage_usec ", &number);
     if (r < 0)
         return r;
-    return __builtin_mul_overflow(number, 1000, ret_ns) ? -EBADMSG : 0;
+    if (number > UINT64_MAX / 1000)
+        return -EBADMSG;
+    *ret_ns = number * 1000;
+    return 0;
 }
 
 int ox_cgroup_read_oom_kills(int fd, uint64_t *ret_kills)

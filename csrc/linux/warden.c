@@ -133,11 +133,12 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     if (signals < 0)
         return fail(OX_STAGE_WARDEN_DESCRIPTORS, signals, ret_error);
     r = arrange_descriptors(null, &socket, &oom_score, &signals);
-    if (r < 0)
-        return fail(OX_STAGE_WARDEN_DESCRIPTORS, r, ret_error);
+    /* Half arranged they have moved too, and the caller reports the failure through the socket. */
     *ret_socket = socket;
     *ret_oom_score = oom_score;
     *ret_signals = signals;
+    if (r < 0)
+        return fail(OX_STAGE_WARDEN_DESCRIPTORS, r, ret_error);
 
     r = drop_capabilities();
     if (r < 0)
@@ -231,11 +232,10 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
     pid = clone(child_main, child_stack + sizeof(child_stack), CLONE_VM | CLONE_VFORK | SIGCHLD, (void *)plan);
     r = pid < 0 ? -errno : 0;
 
-    /* Back to where it was: allowed without a capability, as nobody ever set a lower one. */
-    if (set_oom_score(oom_score, "0") < 0 && r == 0) {
-        *ret_error = (struct ox_error){ OX_STAGE_OOM_SCORE, EACCES };
-        return pid;
-    }
+    /* Back to where it was: allowed without a capability, as nobody ever set a lower one. A warden that cannot
+     * would be killed before its plugins; the program may be running, so this is a lost run and no failed launch. */
+    if (set_oom_score(oom_score, "0") < 0)
+        _exit(1);
     if (r < 0)
         return fail(OX_STAGE_FORK, r, ret_error);
     *ret_error = report;

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..errors import LaunchError
 
@@ -32,7 +32,7 @@ class Needs:
 
 
 def needs(stream: BinaryIO, path: str) -> Needs:
-    """Read the headers of an ELF file. Raise ``LaunchError`` for another machine or a broken file."""
+    """Read an ELF file's headers. Raise ``LaunchError`` for another machine or a broken file."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
@@ -49,12 +49,15 @@ def needs(stream: BinaryIO, path: str) -> Needs:
                 remedy=f"build it for {machine}",
                 path=path,
             )
-        interpreter, libraries, directories = None, [], []
+        interpreter: str | None = None
+        libraries: list[str] = []
+        directories: list[str] = []
         for segment in elf.iter_segments():
             if segment.header["p_type"] == "PT_INTERP":
-                interpreter = str(segment.get_interp_name())
+                # The attributes of segments and tags depend on their type: made at run time.
+                interpreter = str(cast(Any, segment).get_interp_name())
             elif isinstance(segment, DynamicSegment):
-                for tag in segment.iter_tags():
+                for tag in cast(Iterable[Any], segment.iter_tags()):
                     if tag.entry.d_tag == "DT_NEEDED":
                         libraries.append(str(tag.needed))
                     elif tag.entry.d_tag == "DT_RUNPATH":

@@ -40,7 +40,9 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
         signal = os.WTERMSIG(status)
     returncode = exit_code if exit_code is not None else -(signal or signals.SIGKILL)
 
-    def end(reason: str | None, detail: str = "", *, certain: bool = True) -> tuple[int, Termination]:
+    def end(
+        reason: str | None, detail: str = "", *, certain: bool = True
+    ) -> tuple[int, Termination]:
         return returncode, Termination(
             reason=reason,  # type: ignore[arg-type]
             exit_code=exit_code,

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -29,9 +29,9 @@ _CAUSES: dict[int, ends.Cause] = {0: "none", 1: "timeout", 2: "cpu", 3: "cancell
 _FIXED_ENVIRONMENT = {
     "PATH": "/bin",
     "HOME": "/home/plugin",
-    "TMPDIR": "/tmp",  # noqa: S108 (inside the cell)
-    "TMP": "/tmp",  # noqa: S108
-    "TEMP": "/tmp",  # noqa: S108
+    "TMPDIR": "/tmp",
+    "TMP": "/tmp",
+    "TEMP": "/tmp",
     "LANG": "C.UTF-8",
     "OXGEN_WORKSPACE": "/workspace",
 }
@@ -39,7 +39,7 @@ _FIXED_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Where a stream of the program goes. ``copy`` to a descriptor of the caller, which stays its."""
+    """Where a stream of the program goes. A descriptor to ``copy`` to stays the caller's."""
 
     mode: Literal["null", "capture", "copy", "direct"] = "null"
     descriptor: int = -1
@@ -118,7 +118,7 @@ class Execution:
             lib.ox_run_cancel(self._run)
 
     def kill(self) -> None:
-        """Kill the run and wait until it has ended, which the C side bounds to less than a second."""
+        """Kill the run and wait for its end, which the C side bounds to less than a second."""
         self.cancel()
         while not self._ended:
             try:
@@ -158,7 +158,7 @@ class Execution:
             raise _never_ran(outcome.error, self._order)
 
     def complete(self, on_end: Callable[[], None] | None = None) -> Completed:
-        """Judge the end. ``on_end`` closes what could hold the cell's files, before it is proved empty."""
+        """Judge the end. ``on_end`` closes what could hold files of the cell, before its proof."""
         if on_end is not None:
             on_end()
         self.check_started()

@@ -84,7 +84,7 @@ class Launcher:
             raise UsageError(f"reuse must be 'tenancy' or 'never', got {reuse!r}")
         if not 0 <= queue_seconds <= 86400:
             raise UsageError(f"queue_seconds must be between 0 and 86400, got {queue_seconds!r}")
-        if not (1000 <= uid_base and 2 <= uid_count and uid_base + uid_count < 2**32 - 1):
+        if not (uid_base >= 1000 and uid_count >= 2 and uid_base + uid_count < 2**32 - 1):
             raise UsageError(
                 "uid_base and uid_count must name at least 2 ids between 1000 and 4294967294,"
                 f" got {uid_base!r} and {uid_count!r}"
@@ -190,7 +190,9 @@ class Launcher:
     # --- cells ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lease(self, program: Program, limits: Limits, *, runtime: str, tenant: str) -> Iterator[Lease]:
+    def lease(
+        self, program: Program, limits: Limits, *, runtime: str, tenant: str
+    ) -> Iterator[Lease]:
         """Hold a cell of this tenancy; on leaving it is kept if proved empty, else destroyed."""
         tenancy = Tenancy(
             program.identity,
@@ -408,4 +410,3 @@ def _at_exit() -> None:
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)
-

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 try:
-    from oxgen import _native
+    _native: Any = importlib.import_module("oxgen._native")
 except ImportError as missing:
     raise ImportError(
         "oxgen's C extension oxgen._native is missing or does not fit this Python "

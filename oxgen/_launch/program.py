@@ -18,7 +18,7 @@ from . import elf, interpreter
 __all__ = ["Needed", "Program", "find", "open_program", "verified_program"]
 
 _HEAD_BYTES = 512
-#: A program that others may not read or execute is copied for the cell; this is how large it may be.
+#: A program that others may not read or execute is copied for the cell, up to this size.
 _COPY_MAX = 512 * 1024 * 1024
 _ENTRY_MAX = 127
 
@@ -139,7 +139,7 @@ def _open_to_others(mode: int, needed: Needed) -> bool:
 
 
 def _copy(descriptor: int, path: str) -> tuple[int, str]:
-    """Replace the descriptor by a sealed copy, for the launcher's store; return it and its digest."""
+    """Replace the descriptor by a sealed copy for the launcher's store, with its digest."""
     import fcntl
 
     if not os.fstat(descriptor).st_mode & 0o555:
@@ -172,9 +172,7 @@ _cache: dict[tuple[object, ...], Needed] = {}
 _CACHE_MAX = 1024
 
 
-def _needed(
-    descriptor: int, path: str, runtime: Runtime, identity: tuple[object, ...]
-) -> Needed:
+def _needed(descriptor: int, path: str, runtime: Runtime, identity: tuple[object, ...]) -> Needed:
     key = (runtime, identity)
     known = _cache.get(key)
     if known is None:
@@ -247,7 +245,7 @@ def _interpreter_of(head: bytes, path: str) -> str | None:
         raise LaunchError(
             "exec",
             errno.ENOENT,
-            "its #! line ends with a carriage return, which would be part of the interpreter's name",
+            "its #! line ends with a carriage return, which belongs to the interpreter's name",
             remedy="save it with LF line ends",
             path=path,
         )

@@ -98,7 +98,7 @@ def not_root() -> UnsupportedError:
     """The level ``namespaces`` of this version needs root."""
     return UnsupportedError(
         ("filesystem", "network", "whole_tree_kill", "neighbours"),
-        f"level 'namespaces' needs root in this version, and this process runs as uid {os.geteuid()}",
+        f"level 'namespaces' needs root in this version, this process has uid {os.geteuid()}",
         "run it as root (sudo 0xgenctl ...)",
         errno=errno.EPERM,
         stage="launcher",

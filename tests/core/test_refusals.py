@@ -1,0 +1,157 @@
+"""Launches that fail without a fault of the machine: each is named, and nothing of the program runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import oxgen
+import pytest
+from oxgen._launch import launcher as launcher_module
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def pause(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A static program that waits for its stdin to end, then exits with 0."""
+    directory = tmp_path_factory.mktemp("pause")
+    source = directory / "pause.c"
+    source.write_text(
+        "#include <unistd.h>\nint main(int n, char **v) { (void)v; if (n > 1) pause();"
+        " char c; while (read(0, &c, 1) > 0); return 0; }\n"
+    )
+    subprocess.run(["gcc", "-static", "-o", directory / "pause", source], check=True, timeout=60)
+    directory.chmod(0o755)
+    return str(directory / "pause")
+
+
+def test_a_missing_launcher_is_named(pause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher_module, "EXECUTABLE", "/nonexistent/launcher")
+    with oxgen.Launcher(cells=1) as launcher, pytest.raises(oxgen.LaunchError) as failed:
+        oxgen.run([pause], launcher=launcher)
+    assert (failed.value.stage, failed.value.errno) == ("launcher", errno.ENOENT)
+    assert "install oxgen anew" in str(failed.value)
+
+
+def test_a_launcher_that_does_not_answer_is_named(
+    pause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "EXECUTABLE", "/bin/true")
+    with oxgen.Launcher(cells=1) as launcher, pytest.raises(oxgen.LaunchError) as failed:
+        oxgen.run([pause], launcher=launcher)
+    assert failed.value.stage == "handshake"
+
+
+def test_a_launcher_started_by_hand_says_so() -> None:
+    by_hand = subprocess.run(
+        [launcher_module.EXECUTABLE], capture_output=True, stdin=subprocess.DEVNULL, timeout=10
+    )
+    assert (by_hand.returncode, b"not by hand" in by_hand.stderr) == (2, True)
+
+
+def test_too_many_arguments_are_refused_before_anything_runs(pause: str) -> None:
+    with pytest.raises(oxgen.LaunchError) as failed:
+        oxgen.run([pause, "x" * 200_000])
+    assert (failed.value.stage, failed.value.errno) == ("request", errno.E2BIG)
+    assert "128 KiB" in str(failed.value)
+
+
+def test_as_many_arguments_as_are_documented_are_accepted(pause: str) -> None:
+    done = oxgen.run([pause, "x" * 120_000], limits=oxgen.Limits(wall_seconds=0.2))
+    assert done.termination.reason == "timeout"
+
+
+def test_a_run_waits_for_a_cell_no_longer_than_it_was_told(pause: str) -> None:
+    with (
+        oxgen.Launcher(cells=1, queue_seconds=0.3) as launcher,
+        oxgen.spawn([pause, "for ever"], launcher=launcher),
+    ):
+        begun = time.monotonic()
+        with pytest.raises(oxgen.LaunchError) as failed:
+            oxgen.run([pause], launcher=launcher)
+        assert (failed.value.stage, failed.value.errno) == ("queue", errno.ETIMEDOUT)
+        assert 0.25 <= time.monotonic() - begun < 5
+
+
+def test_a_run_that_waits_for_a_cell_gets_it(pause: str) -> None:
+    with oxgen.Launcher(cells=1, queue_seconds=30) as launcher:
+        process = oxgen.spawn([pause, "for ever"], launcher=launcher)
+        timer = threading.Timer(0.3, process.kill)
+        timer.start()
+        assert oxgen.run([pause], launcher=launcher, tenant="other").returncode == 0
+        timer.join()
+        process.close()
+
+
+def test_a_used_up_uid_range_is_named(pause: str) -> None:
+    pool = oxgen.Launcher(cells=2, uid_base=1_990_000_000, uid_count=2)
+    with pool, oxgen.spawn([pause, "for ever"], launcher=pool):
+        with pytest.raises(oxgen.UnsupportedError) as refused:
+            oxgen.run([pause], launcher=pool, tenant="other")
+        assert refused.value.stage == "uid_pair"
+        assert "larger uid range" in str(refused.value)
+
+
+def test_two_launchers_never_share_a_uid_pair(pause: str) -> None:
+    """The second launcher finds the only pair of the range locked by the first."""
+    first = oxgen.Launcher(cells=1, uid_base=1_990_000_100, uid_count=2)
+    second = oxgen.Launcher(cells=1, uid_base=1_990_000_100, uid_count=2)
+    with first, second:
+        assert oxgen.run([pause], launcher=first).returncode == 0
+        with pytest.raises(oxgen.UnsupportedError) as refused:
+            oxgen.run([pause], launcher=second)
+        assert refused.value.stage == "uid_pair"
+
+
+def test_a_cell_that_died_while_idle_is_named(pause: str) -> None:
+    with oxgen.Launcher(cells=1) as launcher:
+        assert oxgen.run([pause], launcher=launcher).returncode == 0
+        (cell,) = launcher._idle
+        signal.pidfd_send_signal(cell.native.pidfd, signal.SIGKILL)
+        time.sleep(0.2)
+        with pytest.raises(oxgen.LostError) as failed:
+            oxgen.run([pause], launcher=launcher)
+        assert failed.value.stage == "warden"
+        assert oxgen.run([pause], launcher=launcher).returncode == 0
+
+
+def test_a_launcher_that_was_killed_is_replaced(pause: str) -> None:
+    with oxgen.Launcher(cells=1) as launcher:
+        assert oxgen.run([pause], launcher=launcher).returncode == 0
+        os.kill(launcher._native.pid, signal.SIGKILL)
+        time.sleep(0.3)
+        with pytest.raises(oxgen.LostError):
+            oxgen.run([pause], launcher=launcher)
+        assert oxgen.run([pause], launcher=launcher).returncode == 0
+
+
+def test_a_closed_launcher_refuses(pause: str) -> None:
+    launcher = oxgen.Launcher(cells=1)
+    launcher.close()
+    with pytest.raises(oxgen.UsageError, match="closed"):
+        oxgen.run([pause], launcher=launcher)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1025, True, 1.5, "8"])
+def test_a_launcher_refuses_a_number_of_cells(bad: object) -> None:
+    with pytest.raises(oxgen.UsageError, match="1 to 1024"):
+        oxgen.Launcher(cells=bad)  # type: ignore[arg-type]
+
+
+def test_the_default_launcher_leaves_no_lock_of_a_dead_cell(pause: str) -> None:
+    """The same only pair is free again as soon as its launcher is closed."""
+    for _ in range(3):
+        with oxgen.Launcher(cells=1, uid_base=1_990_000_200, uid_count=2) as launcher:
+            assert oxgen.run([pause], launcher=launcher).returncode == 0
+
+
+def test_the_lock_file_belongs_to_root_and_nobody_else_may_write() -> None:
+    lock = Path("/run/oxgen/uids")
+    assert (lock.stat().st_uid, lock.stat().st_mode & 0o777) == (0, 0o600)
+    assert lock.parent.stat().st_mode & 0o022 == 0

@@ -1,0 +1,214 @@
+"""Every stage of a launch can fail, and a failure names the stage, keeps errno and leaves nothing behind.
+
+A copy of the launcher is linked with a wrapper around each system call (faults.c); its file name says
+which call fails. The product itself has no way to make a stage fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import oxgen
+import psutil
+import pytest
+from oxgen import _launch
+from oxgen._launch import launcher as launcher_module
+
+pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).resolve().parents[2]
+WRAPPED = (
+    "syscall mount umount2 unshare sethostname chroot chdir setsid dup2 dup3 setrlimit sigprocmask symlink"
+    " mkdir socketpair sched_setscheduler pwrite execve poll prctl open clone ox_cgroup_create"
+    " ox_cgroup_attach ox_cgroup_base_open"
+).split()
+
+#: stage, call that fails, how many of its calls go well first, runtime
+CASES = [
+    ("scheduling", "sched_setscheduler", 0, "static"),
+    ("scheduling", "ioprio_set", 0, "static"),
+    ("uid_range", "open_run", 0, "static"),
+    ("store", "fsopen", 0, "static"),
+    ("store", "fsmount", 0, "static"),
+    ("cgroup_base", "cgroup_base_open", 0, "static"),
+    ("program", "open_tree", 0, "static"),
+    ("tree", "open_tree", 1, "dynamic"),
+    ("cgroup", "cgroup_create", 0, "static"),
+    ("clone", "socketpair", 0, "static"),
+    ("clone", "raw_clone", 0, "static"),
+    ("cgroup_join", "cgroup_attach", 0, "static"),
+    ("id_map", "open_uid_map", 0, "static"),
+    ("cell_ids", "setgroups", 0, "static"),
+    ("cell_ids", "setresgid", 0, "static"),
+    ("cell_ids", "setresuid", 0, "static"),
+    ("cgroup_namespace", "unshare", 0, "static"),
+    ("hostname", "sethostname", 0, "static"),
+    ("propagation", "mount", 0, "static"),
+    ("root", "mount", 1, "static"),
+    ("root", "mount", 2, "static"),
+    ("writable", "mount", 3, "static"),
+    ("mount", "move_mount", 0, "static"),
+    ("dev", "symlink", 0, "dynamic"),
+    ("etc", "open_etc", 0, "dynamic"),
+    ("pivot", "pivot_root", 0, "static"),
+    ("pivot", "umount2", 0, "static"),
+    ("warden_descriptors", "open_null", 1, "static"),
+    ("warden_descriptors", "dup3", 0, "static"),
+    ("capabilities", "capbset_drop", 0, "static"),
+    ("capabilities", "capset", 0, "static"),
+    ("parent_death", "pdeathsig", 0, "static"),
+    ("no_new_privs", "no_new_privs", 0, "static"),
+    ("seccomp", "seccomp", 0, "static"),
+    ("oom_score", "open_oom_score", 0, "static"),
+    ("oom_score", "pwrite", 0, "static"),
+    ("fork", "clone", 0, "static"),
+    ("session", "setsid", 0, "static"),
+    ("rlimits", "setrlimit", 1, "static"),
+    ("chroot", "chroot", 0, "static"),
+    ("groups", "setgroups", 1, "static"),
+    ("gid", "setresgid", 1, "static"),
+    ("uid", "setresuid", 1, "static"),
+    ("exec", "execve", 0, "static"),
+]
+
+#: The same for stages whose calls are too many to count by hand: the number is found by trying.
+SEARCHED = [
+    ("proc", "mount", "dynamic"),
+    ("seal", "mount", "static"),
+    ("streams", "dup2", "static"),
+    ("workdir", "chdir", "static"),
+    ("descriptors", "close_range", "static"),
+    ("signals", "sigprocmask", "static"),
+]
+
+#: Stages that fail by themselves in tests elsewhere, and where.
+ELSEWHERE = {
+    "launcher": "test_a_missing_launcher_is_named",
+    "handshake": "test_a_launcher_that_does_not_answer_is_named",
+    "request": "test_too_many_arguments_are_refused_before_anything_runs",
+    "queue": "test_a_run_waits_for_a_cell_no_longer_than_it_was_told",
+    "uid_pair": "test_a_used_up_uid_range_is_named",
+    "warden": "test_a_cell_that_died_while_idle_is_named",
+}
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher of this tree with every call of its stages wrapped."""
+    target = tmp_path_factory.mktemp("faults") / "launcher"
+    sources = [ROOT / "csrc/stage.c", ROOT / "csrc/launcher_main.c"]
+    sources += sorted((ROOT / "csrc/posix").glob("*.c")) + sorted((ROOT / "csrc/linux").glob("*.c"))
+    command = ["gcc", "-std=gnu11", "-O1", "-g", "-iquote", str(ROOT / "csrc"), "-o", str(target)]
+    command += [str(path) for path in (*sources, ROOT / "tests/core/faults.c")]
+    command += [f"-Wl,--wrap={name}" for name in WRAPPED]
+    subprocess.run(command, check=True, timeout=120)
+    return target
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    directory = tmp_path_factory.mktemp("programs")
+    source = directory / "exit.c"
+    source.write_text("int main(void) { return 0; }\n")
+    made = {}
+    for runtime, flags in (("static", ["-static"]), ("dynamic", [])):
+        target = directory / runtime
+        subprocess.run(["gcc", *flags, "-o", target, source], check=True, timeout=60)
+        made[runtime] = str(target)
+    directory.chmod(0o755)
+    return made
+
+
+@pytest.fixture
+def with_launcher(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
+    def use(call: str, skip: int, number: int) -> None:
+        name = tmp_path / f"fault-{call}-{skip}-{number}"
+        if not name.exists():
+            os.link(faulty, name)
+        monkeypatch.setattr(launcher_module, "EXECUTABLE", str(name))
+
+    yield use
+
+
+def attempt(program: str) -> OSError | None:
+    """Run it in a launcher of its own; the exception, or None if it ran."""
+    try:
+        with oxgen.Launcher(cells=1) as launcher:
+            oxgen.run([program], launcher=launcher, capture_output=True)
+    except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
+        return failed
+    return None
+
+
+def leftovers() -> list[str]:
+    """Processes of a faulty launcher, and cgroups whose launcher is gone."""
+    mine = [child.exe() for child in psutil.Process().children(recursive=True)]
+    groups = [
+        str(path)
+        for path in Path("/sys/fs/cgroup").rglob("oxgen-*-*")
+        if not psutil.pid_exists(int(path.name.split("-")[1]))
+    ]
+    return [path for path in mine if "fault-" in path] + groups
+
+
+@pytest.mark.parametrize(("stage", "call", "skip", "runtime"), CASES)
+def test_a_stage_that_fails_is_named(
+    stage: str,
+    call: str,
+    skip: int,
+    runtime: str,
+    with_launcher: object,
+    programs: dict[str, str],
+) -> None:
+    with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
+    failed = attempt(programs[runtime])
+    assert failed is not None, "the program ran although a stage failed"
+    assert (getattr(failed, "stage", None), failed.errno) == (stage, errno.EXDEV)
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize(("stage", "call", "runtime"), SEARCHED)
+def test_a_stage_that_fails_late_is_named(
+    stage: str, call: str, runtime: str, with_launcher: object, programs: dict[str, str]
+) -> None:
+    seen = []
+    for skip in range(40):
+        with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
+        failed = attempt(programs[runtime])
+        seen.append(None if failed is None else getattr(failed, "stage", None))
+        if seen[-1] == stage:
+            assert failed is not None
+            assert failed.errno == errno.EXDEV
+            assert leftovers() == []
+            return
+    pytest.fail(f"{call} never failed in stage {stage}, only in {seen}")
+
+
+def test_a_warden_that_cannot_go_on_is_a_lost_run_and_no_failed_launch(
+    with_launcher: object, programs: dict[str, str]
+) -> None:
+    with_launcher("pwrite", 1, errno.EXDEV)  # type: ignore[operator]
+    with oxgen.Launcher(cells=1) as launcher:
+        done = oxgen.run([programs["static"]], launcher=launcher, capture_output=True)
+    assert (done.termination.reason, done.termination.certain) == ("lost", False)
+
+
+def test_without_a_fault_the_same_launcher_runs_programs(
+    with_launcher: object, programs: dict[str, str]
+) -> None:
+    with_launcher("nothing", 0, errno.EXDEV)  # type: ignore[operator]
+    assert attempt(programs["static"]) is None
+    assert attempt(programs["dynamic"]) is None
+
+
+def test_every_stage_has_a_test_that_makes_it_fail() -> None:
+    covered = {case[0] for case in CASES} | {case[0] for case in SEARCHED} | set(ELSEWHERE)
+    assert covered == set(_launch.stages())
+    known = Path(__file__).with_name("test_refusals.py").read_text(encoding="utf-8")
+    assert [name for name in ELSEWHERE.values() if f"def {name}(" not in known] == []
