@@ -1,9 +1,9 @@
-/* The whole C interface of oxgen. cffi reads this very text, so it holds no preprocessor lines; C files include
- * "core.h", which includes it once.
+/* The whole C interface of oxgen. cffi reads this very text, so it holds no preprocessor lines;
+ * C files include "core.h", which includes it once.
  *
- * Functions return 0, or a number that their comment names, or a negative errno. Outputs come last: ret_* is
- * written on success, ret_error and ret_problem on failure. Times are nanoseconds of CLOCK_BOOTTIME or waits in
- * milliseconds; -1 in a limit means "no bound". */
+ * Functions return 0, or a number that their comment names, or a negative errno. Outputs come
+ * last: ret_* is written on success, ret_error and ret_problem on failure. Times are nanoseconds
+ * of CLOCK_BOOTTIME or waits in milliseconds; -1 in a limit means "no bound". */
 
 /* Where a launch failed. The order is the order in which things happen. */
 enum ox_stage {
@@ -77,7 +77,7 @@ struct ox_problem {
     char remedy[256];
 };
 
-/* --- launcher -------------------------------------------------------------------------------------------- */
+/* --- launcher --------------------------------------------------------------------------------- */
 
 /* Fixed when a launcher starts; no later request widens it. */
 struct ox_config {
@@ -103,7 +103,7 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
 /* Ask it to end, kill it if it has not by wait_ms, reap it, close the descriptors. */
 int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms);
 
-/* --- cells ------------------------------------------------------------------------------------------------ */
+/* --- cells ------------------------------------------------------------------------------------ */
 
 enum ox_feature {
     OX_FEATURE_PROC = 1,
@@ -120,7 +120,8 @@ struct ox_mount {
 struct ox_cell_spec {
     const char *entry; /* the program becomes /bin/<entry> */
     int program;       /* descriptor of the program */
-    const char *digest; /* 64 hex digits: keep a copy in the launcher's store; NULL: mount the file itself */
+    /* 64 hex digits: keep a copy in the launcher's store; NULL: mount the file itself */
+    const char *digest;
     int features;
     int64_t memory_bytes;
     int64_t processes;
@@ -133,7 +134,8 @@ struct ox_cell_spec {
 struct ox_baseline {
     uint64_t blocks_free;
     uint64_t files_free;
-    int64_t stamp[4][6]; /* mode, owner, links, size, ctime seconds, ctime nanoseconds of each directory */
+    /* of each directory: mode, owner, links, size, ctime seconds, ctime nanoseconds */
+    int64_t stamp[4][6];
 };
 
 /* A cell as its host holds it. */
@@ -143,7 +145,7 @@ struct ox_cell {
     int pidfd;  /* of the warden */
     int cpu;    /* cgroup counters, read-only */
     int oom;
-    int peak; /* -1 where the kernel has none */
+    int peak;     /* -1 where the kernel has none */
     int writable; /* the directory that holds the writable directories, O_PATH */
     uint32_t runs;
     struct ox_baseline baseline;
@@ -155,17 +157,18 @@ int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec
 /* Kill whatever is in the cell and take it apart. Returns when its processes are gone. */
 int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, int wait_ms);
 
-/* Close the descriptors of a cell without a word to the launcher (after fork, or when it is dead). */
+/* Close the descriptors of a cell without a word to the launcher (after fork, or when it is
+ * dead). */
 void ox_cell_forget(struct ox_cell *cell);
 
 /* 1 when the writable directories are as they were in the empty cell, 0 when not. */
 int ox_cell_is_empty(const struct ox_cell *cell);
 
-/* --- runs ------------------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 enum ox_stream_mode {
     OX_STREAM_NULL = 0, /* /dev/null */
-    OX_STREAM_CAPTURE,  /* stdout, stderr: kept in memory up to the output limit; stdin: from input */
+    OX_STREAM_CAPTURE,  /* stdout, stderr: kept in memory up to the limit; stdin: from input */
     OX_STREAM_COPY,     /* stdout, stderr: copied on to a descriptor up to the output limit */
     OX_STREAM_DIRECT    /* stdin: this very descriptor, a pipe of ours */
 };
@@ -174,7 +177,7 @@ struct ox_stream {
     int mode;
     int fd;        /* COPY: the sink, which stays the caller's; DIRECT: the source */
     int escape;    /* COPY: make control characters visible (the sink is a terminal) */
-    int exclusive; /* COPY: the sink is a non-blocking pipe of ours, so whole buffers may be written */
+    int exclusive; /* COPY: the sink is a non-blocking pipe of ours: write whole buffers */
 };
 
 /* Who ended a run, set before the kill is sent. */
@@ -228,16 +231,18 @@ enum ox_progress {
 struct ox_run;
 
 /* Send the launch request. On success the run owns nothing of the cell but its attention. */
-int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec, struct ox_run **ret_run,
-                 struct ox_error *ret_error);
+int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
+                 struct ox_run **ret_run, struct ox_error *ret_error);
 
-/* Pump, watch limits and wait at most slice_ms (-1: until something ends it). Returns enum ox_progress. */
+/* Pump, watch limits and wait at most slice_ms (-1: until something ends it). Returns enum
+ * ox_progress. */
 int ox_run_step(struct ox_run *run, int slice_ms);
 
 /* From any thread, in any state: the next step kills the run with this cause. */
 void ox_run_cancel(struct ox_run *run);
 
-/* After OX_ENDED: write what is left for COPY sinks, at most slice_ms. 1: all written or nobody reads. */
+/* After OX_ENDED: write what is left for COPY sinks, at most slice_ms. 1: all written or nobody
+ * reads. */
 int ox_run_flush(struct ox_run *run, int slice_ms);
 
 /* Give up what ox_run_flush has not written; it counts as truncated. */

@@ -1,5 +1,6 @@
-/* The launcher as an executable of its own: small, so that what forks is small, and with a path that a security
- * profile can name. It is started by the extension with its socket and a pidfd of the host in place. */
+/* The launcher as an executable of its own: small, so that what forks is small, and with a path
+ * that a security profile can name. It is started by the extension with its socket and a pidfd
+ * of the host in place. */
 #include "core.h"
 
 #include <stdio.h>
@@ -13,7 +14,8 @@ int main(void)
     int type = 0;
     socklen_t size = sizeof(type);
 
-    if (getsockopt(OX_LAUNCHER_SOCKET, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET) {
+    if (getsockopt(OX_LAUNCHER_SOCKET, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
+        type != SOCK_SEQPACKET) {
         (void)fputs("oxgen launcher: started by oxgen itself, not by hand\n", stderr);
         return 2;
     }

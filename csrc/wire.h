@@ -1,6 +1,6 @@
-/* The messages between host, launcher and warden: one SOCK_SEQPACKET record each, descriptors by SCM_RIGHTS.
- * Both ends are built from the same tree; OX_WIRE_VERSION is compared in the first exchange, so that a launcher
- * of another build is refused and not misread. */
+/* The messages between host, launcher and warden: one SOCK_SEQPACKET record each, descriptors by
+ * SCM_RIGHTS. Both ends are built from the same tree; OX_WIRE_VERSION is compared in the first
+ * exchange, so that a launcher of another build is refused and not misread. */
 #ifndef OX_WIRE_H
 #define OX_WIRE_H
 
@@ -8,8 +8,8 @@
 
 #define OX_WIRE_VERSION 1
 
-/* Arguments, environment and paths of one launch. A datagram must fit the default socket buffer (208 KiB) with
- * the kernel's own overhead. */
+/* Arguments, environment and paths of one launch. A datagram must fit the default socket buffer
+ * (208 KiB) with the kernel's own overhead. */
 #define OX_STRINGS_MAX (128u * 1024u)
 /* argc + envc of one launch */
 #define OX_POINTERS_MAX 8192u
@@ -46,7 +46,8 @@ struct ox_wire_hello_reply {
     struct ox_problem problem;
 };
 
-/* Followed by strings: entry, then each mount's destination, each ended by NUL. Descriptors: program, mounts. */
+/* Followed by strings: entry, then each mount's destination, each ended by NUL. Descriptors:
+ * program, mounts. */
 struct ox_wire_create {
     uint32_t kind;
     uint32_t sequence;
@@ -89,7 +90,8 @@ struct ox_wire_rlimit {
     uint64_t hard;
 };
 
-/* Followed by strings: path, cwd, arguments, environment. Descriptors: 0, 1, 2 and, with has_broker, 3. */
+/* Followed by strings: path, cwd, arguments, environment. Descriptors: 0, 1, 2 and, with
+ * has_broker, 3. */
 struct ox_wire_launch {
     uint32_t kind;
     uint32_t argc;

@@ -29,7 +29,7 @@ static int fail(int stage, int r, struct ox_error *ret_error)
     return r;
 }
 
-/* --- inside the new namespaces ---------------------------------------------------------------------------- */
+/* --- inside the new namespaces ---------------------------------------------------------------- */
 
 static int become_root(void)
 {
@@ -44,8 +44,8 @@ static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, 
     int oom_score = -1, null = -1, writable = -1, r;
     struct ox_error ready = { OX_STAGE_NONE, 0 };
 
-    /* Before the ids change: afterwards files of /proc/self belong to the host's root. And by name, so before the
-     * pivot. */
+    /* Before the ids change: afterwards files of /proc/self belong to the host's root. And by
+     * name, so before the pivot. */
     oom_score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (oom_score < 0)
         return fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
@@ -99,7 +99,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cg
     ox_warden_serve(socket, oom_score, signals);
 }
 
-/* --- the launcher's side ---------------------------------------------------------------------------------- */
+/* --- the launcher's side ---------------------------------------------------------------------- */
 
 static int write_text(const char *path, const char *text)
 {
@@ -216,7 +216,8 @@ static void close_trees(struct trees *trees)
     ox_close(&trees->program);
 }
 
-/* Kill by pidfd and reap. The kernel lets pid 1 of a namespace be reaped only when nobody else is left in it. */
+/* Kill by pidfd and reap. The kernel lets pid 1 of a namespace be reaped only when nobody else
+ * is left in it. */
 static int kill_and_reap(int pidfd, int wait_ms)
 {
     int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
@@ -240,8 +241,8 @@ static pid_t clone_child(int *ret_pidfd)
     return (pid_t)syscall(SYS_clone, flags, NULL, ret_pidfd, NULL, NULL);
 }
 
-static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec, struct ox_kept_cell *cell,
-                        int *ret_socket, struct ox_error *ret_error)
+static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
+                        struct ox_kept_cell *cell, int *ret_socket, struct ox_error *ret_error)
 {
     int pair[2] = { -1, -1 };
     pid_t pid;
@@ -287,8 +288,11 @@ int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *requ
                       struct ox_error *ret_error)
 {
     struct ox_kept_cell cell = { .id = ++works->next_id, .pidfd = -1 };
-    struct ox_cgroup_limits limits = { .memory_bytes = request->memory_bytes,
-                                       .processes = request->processes };
+    /* The warden counts as a process of the cell and not of the plugin. */
+    struct ox_cgroup_limits limits = {
+        .memory_bytes = request->memory_bytes,
+        .processes = request->processes < 0 ? -1 : request->processes + 1,
+    };
     struct ox_jail_spec spec = {
         .entry = request->entry,
         .features = request->features,

@@ -46,8 +46,8 @@ int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *requ
                       struct ox_kept_cell *ret_cell, struct ox_cell_parts *ret_parts,
                       struct ox_error *ret_error);
 
-/* Kill, wait until its processes are gone, give everything back. -ETIMEDOUT: they were not gone by wait_ms; what
- * can be given back has been, and the call may be repeated. */
+/* Kill, wait until its processes are gone, give everything back. -ETIMEDOUT: they were not gone
+ * by wait_ms; what can be given back has been, and the call may be repeated. */
 int ox_kept_cell_end(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms);
 
 #endif

@@ -25,7 +25,7 @@
 #define NAME_TRIES 8
 #define CLOSE_WAIT_NS INT64_C(500000000)
 
-/* --- names ---------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------- */
 
 static int is_base_name(const char *name)
 {
@@ -54,7 +54,7 @@ static void choose_name(char *ret_name, size_t capacity)
                    (unsigned long long)number);
 }
 
-/* --- what dead launchers left --------------------------------------------------------------- */
+/* --- what dead launchers left ------------------------------------------------------------------ */
 
 static void sweep_one(int parent, const char *name)
 {
@@ -73,7 +73,7 @@ static void sweep_one(int parent, const char *name)
     ox_close(&fd);
 }
 
-/* --- making one ----------------------------------------------------------------------------- */
+/* --- making one -------------------------------------------------------------------------------- */
 
 static int is_named(int parent, const char *name, int fd)
 {
@@ -312,7 +312,7 @@ int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *re
     return r;
 }
 
-/* --- the end -------------------------------------------------------------------------------- */
+/* --- the end ----------------------------------------------------------------------------------- */
 
 /* 1 when nothing of the base is left. */
 static int remove_base(struct ox_cgroup_base *base)

@@ -50,7 +50,7 @@ void ox_cgroup_remove_cells(int base_directory)
     (void)ox_cgroup_each_name(base_directory, remove_one);
 }
 
-/* --- limits --------------------------------------------------------------------------------- */
+/* --- limits ------------------------------------------------------------------------------------ */
 
 static int copy_if_empty(int parent, int directory, const char *name)
 {
@@ -129,7 +129,7 @@ static int limit_processes(int directory, int64_t processes)
     return write_limit(directory, "pids.max", processes);
 }
 
-/* --- counters ------------------------------------------------------------------------------- */
+/* --- counters ---------------------------------------------------------------------------------- */
 
 static int open_file(int directory, const char *name, int flags)
 {
@@ -173,7 +173,7 @@ static int open_counters(const struct ox_cgroup_hierarchy *hierarchy, int direct
     return 0;
 }
 
-/* --- one cell ------------------------------------------------------------------------------- */
+/* --- one cell ---------------------------------------------------------------------------------- */
 
 static int create_in(const struct ox_cgroup_hierarchy *hierarchy, const char *name,
                      const struct ox_cgroup_limits *limits, int *ret_directory,
@@ -256,7 +256,7 @@ void ox_cgroup_forget(struct ox_cgroup *cgroup)
     ox_close(&cgroup->peak_fd);
 }
 
-/* --- removal -------------------------------------------------------------------------------- */
+/* --- removal ----------------------------------------------------------------------------------- */
 
 /* 1 when no hierarchy has the directory any more. */
 static int remove_cell(const struct ox_cgroup_base *base, uint32_t id)

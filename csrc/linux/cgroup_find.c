@@ -70,7 +70,7 @@ const char *ox_controller_name(int controller, int version)
     return names[controller];
 }
 
-/* --- /proc/self/cgroup ---------------------------------------------------------------------- */
+/* --- /proc/self/cgroup ------------------------------------------------------------------------- */
 
 static int keep_path(struct ox_cgroup_place *place, int version, const char *path)
 {
@@ -111,7 +111,7 @@ static int find_paths(int cgroup, struct ox_cgroup_place *places)
     return r;
 }
 
-/* --- /proc/self/mountinfo ------------------------------------------------------------------- */
+/* --- /proc/self/mountinfo ---------------------------------------------------------------------- */
 
 struct mount {
     unsigned major, minor;

@@ -27,10 +27,11 @@ const char *ox_build(void)
     return "oxgen-core/" OX_VERSION " wire/" TEXT_OF(OX_WIRE_VERSION);
 }
 
-/* --- the launcher ----------------------------------------------------------------------------------------- */
+/* --- the launcher ----------------------------------------------------------------------------- */
 
-/* posix_spawn is vfork-like: the size of the host's heap does not matter, and no other thread runs code of ours
- * between fork and exec. The launcher closes what it inherits beside its two descriptors. */
+/* posix_spawn is vfork-like: the size of the host's heap does not matter, and no other thread
+ * runs code of ours between fork and exec. The launcher closes what it inherits beside its two
+ * descriptors. */
 static int spawn_launcher(const char *path, int socket, int host, int *ret_pid)
 {
     static char *const argv[] = { (char *)"oxgen-launcher", NULL };
@@ -54,8 +55,8 @@ static int spawn_launcher(const char *path, int socket, int host, int *ret_pid)
     (void)posix_spawnattr_setsigmask(&attributes, &none);
     (void)posix_spawnattr_setsigdefault(&attributes, &all);
     /* A session of its own: Ctrl-C at the host's terminal is for the host to handle. */
-    (void)posix_spawnattr_setflags(&attributes,
-                                   POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                    POSIX_SPAWN_SETSID);
     /* Both sources lie above the targets, see above_targets(). */
     r = posix_spawn_file_actions_adddup2(&actions, socket, OX_LAUNCHER_SOCKET);
     if (r == 0)
@@ -89,10 +90,12 @@ static void say(struct ox_problem *problem, int stage, int r, const char *cause,
     (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
 }
 
-static int shake_hands(int socket, const struct ox_config *config, int64_t deadline, struct ox_launcher *launcher,
-                       struct ox_problem *ret_problem)
+static int shake_hands(int socket, const struct ox_config *config, int64_t deadline,
+                       struct ox_launcher *launcher, struct ox_problem *ret_problem)
 {
-    struct ox_wire_hello hello = { .kind = OX_MESSAGE_HELLO, .version = OX_WIRE_VERSION, .config = *config };
+    struct ox_wire_hello hello = { .kind = OX_MESSAGE_HELLO,
+                                   .version = OX_WIRE_VERSION,
+                                   .config = *config };
     struct ox_wire_hello_reply reply;
     int none[1], r;
     size_t count;
@@ -133,7 +136,8 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
     self = (int)syscall(SYS_pidfd_open, getpid(), 0);
     if (self < 0) {
         r = -errno;
-        say(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open", "use Linux 5.10 or later");
+        say(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open",
+            "use Linux 5.10 or later");
         goto out;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -147,8 +151,9 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
     if (r == 0)
         r = spawn_launcher(path, pair[1], self, &launcher.pid);
     if (r < 0) {
-        say(ret_problem, OX_STAGE_LAUNCHER, r, "the launcher executable of the oxgen package cannot be started",
-            "check that it lies on a file system without noexec and may be executed, or install oxgen anew");
+        say(ret_problem, OX_STAGE_LAUNCHER, r,
+            "the launcher executable of the oxgen package cannot be started",
+            "its file system must not be noexec; if it is damaged, install oxgen anew");
         goto out;
     }
     ox_close(&pair[1]);
@@ -192,14 +197,15 @@ int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms)
         (void)syscall(SYS_pidfd_send_signal, launcher->pidfd, SIGKILL, NULL, 0);
         (void)ox_wait_readable(launcher->pidfd, ox_now_ns() + INT64_C(1000000000));
     }
-    /* ECHILD: the host reaps everything itself, or ignores SIGCHLD. WNOHANG: no wait without a deadline. */
+    /* ECHILD: the host reaps everything itself, or ignores SIGCHLD. WNOHANG: no wait without a
+     * deadline. */
     (void)syscall(SYS_waitid, P_PIDFD, launcher->pidfd, &info, WEXITED | WNOHANG, NULL);
     ox_close(&launcher->pidfd);
     launcher->pid = 0;
     return r;
 }
 
-/* --- cells ------------------------------------------------------------------------------------------------ */
+/* --- cells ------------------------------------------------------------------------------------ */
 
 static const char *const writable_names[4] = { "home", "workspace", "tmp", "shm" };
 
@@ -259,7 +265,12 @@ static int append(char *buffer, size_t capacity, size_t *used, const char *text)
 static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
 {
     *ret_cell = (struct ox_cell){
-        .id = reply->id, .warden = fds[0], .pidfd = fds[1], .writable = fds[2], .cpu = fds[3], .oom = fds[4],
+        .id = reply->id,
+        .warden = fds[0],
+        .pidfd = fds[1],
+        .writable = fds[2],
+        .cpu = fds[3],
+        .oom = fds[4],
         .peak = reply->has_peak != 0 ? fds[5] : -1,
     };
     return take_baseline(ret_cell->writable, &ret_cell->baseline);
@@ -270,8 +281,12 @@ int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec
 {
     int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
     struct ox_wire_create head = {
-        .kind = OX_MESSAGE_CREATE, .features = (uint32_t)spec->features, .mounts_count = spec->mounts_count,
-        .memory_bytes = spec->memory_bytes, .processes = spec->processes, .disk_bytes = spec->disk_bytes,
+        .kind = OX_MESSAGE_CREATE,
+        .features = (uint32_t)spec->features,
+        .mounts_count = spec->mounts_count,
+        .memory_bytes = spec->memory_bytes,
+        .processes = spec->processes,
+        .disk_bytes = spec->disk_bytes,
     };
     struct ox_wire_create_reply reply;
     char strings[16 * 1024];
@@ -294,7 +309,8 @@ int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec
         r = append(strings, sizeof(strings), &used, spec->mounts[i].destination);
     }
     if (r == 0)
-        r = ox_send(launcher->socket, &head, sizeof(head), strings, used, fds, 1 + (size_t)spec->mounts_count);
+        r = ox_send(launcher->socket, &head, sizeof(head), strings, used, fds,
+                    1 + (size_t)spec->mounts_count);
     if (r < 0)
         return fail(OX_STAGE_REQUEST, r, ret_error);
 

@@ -39,14 +39,16 @@ out:
     return r;
 }
 
-int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids, struct ox_problem *ret_problem)
+int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids,
+                struct ox_problem *ret_problem)
 {
     int fd;
 
-    if (config->uid_count < 2 || config->uid_base < 1000 || config->uid_base > UINT32_MAX - 1 - config->uid_count) {
+    if (config->uid_count < 2 || config->uid_base < 1000 ||
+        config->uid_base > UINT32_MAX - 1 - config->uid_count) {
         ret_problem->error = (struct ox_error){ OX_STAGE_UID_RANGE, EINVAL };
-        (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause), "the uid range %u+%u cannot be used",
-                       config->uid_base, config->uid_count);
+        (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause),
+                       "the uid range %u+%u cannot be used", config->uid_base, config->uid_count);
         (void)snprintf(ret_problem->remedy, sizeof(ret_problem->remedy),
                        "name a range of at least 2 uids, from 1000 up, below 4294967295");
         return -EINVAL;
@@ -57,14 +59,16 @@ int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids, struct o
         (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause),
                        "uid pairs are locked in " DIRECTORY "/" LOCK_FILE ": %s", strerror(-fd));
         (void)snprintf(ret_problem->remedy, sizeof(ret_problem->remedy),
-                       "make " DIRECTORY " a directory that belongs to root, mode 0755, on a writable /run");
+                       "make " DIRECTORY
+                       " a directory that belongs to root, mode 0755, on a writable /run");
         return fd;
     }
     memset(ret_ids, 0, sizeof(*ret_ids));
     ret_ids->lock = fd;
     ret_ids->base = config->uid_base;
     ret_ids->pairs = config->uid_count / 2 < OX_PAIRS_MAX ? config->uid_count / 2 : OX_PAIRS_MAX;
-    /* Launchers that run side by side start at different places, or each would try the others' first. */
+    /* Launchers that run side by side start at different places, or each would try the others'
+     * first. */
     ret_ids->next = ((uint32_t)getpid() * 64u) % ret_ids->pairs;
     return 0;
 }
@@ -92,7 +96,9 @@ int ox_ids_take(struct ox_ids *ids, struct ox_id_pair *ret_pair)
             return r;
         ids->held[slot / 8] |= (uint8_t)(1u << slot % 8);
         *ret_pair = (struct ox_id_pair){
-            .slot = slot, .warden = ids->base + 2 * slot, .plugin = ids->base + 2 * slot + 1,
+            .slot = slot,
+            .warden = ids->base + 2 * slot,
+            .plugin = ids->base + 2 * slot + 1,
         };
         return 0;
     }
@@ -101,7 +107,7 @@ int ox_ids_take(struct ox_ids *ids, struct ox_id_pair *ret_pair)
 
 void ox_ids_release(struct ox_ids *ids, const struct ox_id_pair *pair)
 {
-    ids->held[pair->slot / 8] &= (uint8_t)~(1u << pair->slot % 8);
+    ids->held[pair->slot / 8] &= (uint8_t) ~(1u << pair->slot % 8);
     (void)lock_slot(ids, pair->slot, F_UNLCK);
 }
 

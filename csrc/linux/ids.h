@@ -1,4 +1,5 @@
-/* Pairs of host uids, one pair a cell, held by locks that the kernel frees when the launcher dies. */
+/* Pairs of host uids, one pair a cell, held by locks that the kernel frees when the launcher
+ * dies. */
 #ifndef OX_IDS_H
 #define OX_IDS_H
 
@@ -14,14 +15,16 @@ struct ox_ids {
     uint8_t held[OX_PAIRS_MAX / 8]; /* ours: the kernel would grant us our own lock a second time */
 };
 
-/* The warden of a cell is root inside and this uid (and gid) outside; its plugin is 65534 and the next one. */
+/* The warden of a cell is root inside and this uid (and gid) outside; its plugin is 65534 and
+ * the next one. */
 struct ox_id_pair {
     uint32_t slot;
     uint32_t warden;
     uint32_t plugin;
 };
 
-int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids, struct ox_problem *ret_problem);
+int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids,
+                struct ox_problem *ret_problem);
 /* -EAGAIN: every pair of the range is taken by this or another launcher. */
 int ox_ids_take(struct ox_ids *ids, struct ox_id_pair *ret_pair);
 void ox_ids_release(struct ox_ids *ids, const struct ox_id_pair *pair);

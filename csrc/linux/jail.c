@@ -19,13 +19,15 @@
 #define PLUGIN_ID 65534
 
 /* Flags of mount(2) and of statfs(2) have the same values for these bits. */
-#define KEPT_FLAGS (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
+#define KEPT_FLAGS \
+    (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
 
-/* An inode of tmpfs is about 1 KiB of kernel memory, which the cell's memory limit counts: one for each page of
- * the disk limit keeps their total below a quarter of it. */
+/* An inode of tmpfs is about 1 KiB of kernel memory, which the cell's memory limit counts: one
+ * for each page of the disk limit keeps their total below a quarter of it. */
 #define BYTES_PER_INODE 4096
 #define INODES_SPARE 64
-/* No bound, in a form that still counts: with size=0 tmpfs keeps no figures, and a cell could not be proved empty. */
+/* No bound, in a form that still counts: with size=0 tmpfs keeps no figures, and a cell could
+ * not be proved empty. */
 #define DISK_UNBOUNDED (INT64_C(1) << 50)
 
 const char *const ox_device_names[OX_DEVICES] = { "null", "zero", "full", "random", "urandom" };
@@ -66,8 +68,8 @@ static int write_file(const char *path, const char *text)
     return r;
 }
 
-/* Remount what is mounted at path with more restrictions. Flags that it has stay: a mount that came from a more
- * privileged namespace may have them locked (mount_namespaces(7)). */
+/* Remount what is mounted at path with more restrictions. Flags that it has stay: a mount that
+ * came from a more privileged namespace may have them locked (mount_namespaces(7)). */
 static int restrict_mount(const char *path, unsigned long flags)
 {
     struct statfs has;
@@ -78,8 +80,9 @@ static int restrict_mount(const char *path, unsigned long flags)
     return mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | flags, NULL) < 0 ? -errno : 0;
 }
 
-/* Enter the directory of the last component of destination below the jail, making directories on the way. Links
- * are never followed: a mounted host tree may hold some. Returns the last component, or NULL with errno set. */
+/* Enter the directory of the last component of destination below the jail, making directories on
+ * the way. Links are never followed: a mounted host tree may hold some. Returns the last
+ * component, or NULL with errno set. */
 static const char *enter_parent(int jail, const char *destination)
 {
     const char *at = destination;
@@ -233,7 +236,8 @@ static int make_mounts(const struct ox_jail_spec *spec, int jail)
     int r;
 
     for (uint32_t i = 0; i < spec->trees_count; i++) {
-        r = place_tree(jail, spec->trees[i].fd, spec->trees[i].destination, MS_RDONLY | MS_NOSUID | MS_NODEV);
+        r = place_tree(jail, spec->trees[i].fd, spec->trees[i].destination,
+                       MS_RDONLY | MS_NOSUID | MS_NODEV);
         if (r < 0)
             return r;
     }
@@ -255,7 +259,8 @@ static int make_dev(const struct ox_jail_spec *spec, int jail)
         int r;
 
         (void)snprintf(destination, sizeof(destination), "dev/%s", ox_device_names[i]);
-        /* Read-only and no MS_NODEV: a device node is written to through a read-only mount, but not changed. */
+        /* Read-only and no MS_NODEV: a device node is written to through a read-only mount, but
+         * not changed. */
         r = place_tree(jail, spec->devices[i], destination, MS_RDONLY | MS_NOSUID | MS_NOEXEC);
         if (r < 0)
             return r;
@@ -311,7 +316,8 @@ static int seal(void)
 
 static int pivot(void)
 {
-    /* pivot_root(2): with both arguments "." the old root ends up on top of the new one, so one umount frees it. */
+    /* pivot_root(2): with both arguments "." the old root ends up on top of the new one, so one
+     * umount frees it. */
     if (syscall(SYS_pivot_root, ".", ".") < 0)
         return -errno;
     if (umount2(".", MNT_DETACH) < 0)

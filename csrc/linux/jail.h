@@ -1,4 +1,5 @@
-/* The file system of a cell, built from inside it: by its future warden, in fresh namespaces, before the filter. */
+/* The file system of a cell, built from inside it: by its future warden, in fresh namespaces,
+ * before the filter. */
 #ifndef OX_JAIL_H
 #define OX_JAIL_H
 
@@ -24,12 +25,14 @@ struct ox_jail_spec {
     int64_t disk_bytes;
 };
 
-/* Where the root of a plugin is inside the cell. It is not the root of the mount namespace, because inside a
- * chroot the kernel refuses CLONE_NEWUSER (user_namespaces(7)), and after pivot_root alone it does not. */
+/* Where the root of a plugin is inside the cell. It is not the root of the mount namespace,
+ * because inside a chroot the kernel refuses CLONE_NEWUSER (user_namespaces(7)), and after
+ * pivot_root alone it does not. */
 #define OX_JAIL_ROOT "/jail"
 
-/* Mount everything, pivot into it, let go of the old root. ret_writable is an O_PATH descriptor of the directory
- * that holds the writable directories, which no plugin can name. Returns a stage in ret_error on failure. */
+/* Mount everything, pivot into it, let go of the old root. ret_writable is an O_PATH descriptor
+ * of the directory that holds the writable directories, which no plugin can name. Returns a
+ * stage in ret_error on failure. */
 int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_error *ret_error);
 
 #endif

@@ -1,5 +1,5 @@
-/* The launcher: one thread, one loop. Every request is answered; none of its waits is without a deadline but the
- * poll for the next request, which the end of the host ends. */
+/* The launcher: one thread, one loop. Every request is answered; none of its waits is without a
+ * deadline but the poll for the next request, which the end of the host ends. */
 #include "launcher.h"
 
 #include <errno.h>
@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,20 +34,22 @@ struct launcher {
     uint32_t cells_max;
 };
 
-/* --- starting --------------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
-/* What a cell's processes inherit from us: nothing of the host's own scheduling, signals, umask or directory. */
+/* What a cell's processes inherit from us: nothing of the host's own scheduling, signals, umask
+ * or directory. */
 static int reset_inherited(void)
 {
-    static const uint64_t standard[8]; /* struct sigaction as the kernel has it, with room to spare */
+    static const uint64_t
+        standard[8]; /* struct sigaction as the kernel has it, with room to spare */
     struct sched_param normal = { .sched_priority = 0 };
     struct rlimit files;
     cpu_set_t *every;
     sigset_t none;
     int r = 0;
 
-    /* The system call, as libc refuses its own two (32 and 33), which a host may have ignored all the same; all
-     * zero is the default action. EINVAL for SIGKILL and SIGSTOP. */
+    /* The system call, as libc refuses its own two (32 and 33), which a host may have ignored
+     * all the same; all zero is the default action. EINVAL for SIGKILL and SIGSTOP. */
     for (int number = 1; number <= 64; number++)
         (void)syscall(SYS_rt_sigaction, number, standard, NULL, sizeof(uint64_t));
     (void)sigemptyset(&none);
@@ -56,6 +60,9 @@ static int reset_inherited(void)
     if (sched_setscheduler(0, SCHED_OTHER, &normal) < 0)
         return -errno;
     if (setpriority(PRIO_PROCESS, 0, 0) < 0)
+        return -errno;
+    /* Address-space randomisation and 64-bit mode, and the default of 50 us: exec keeps both. */
+    if (personality(PER_LINUX) < 0 || prctl(PR_SET_TIMERSLACK, 50000, 0, 0, 0) < 0)
         return -errno;
     /* IOPRIO_WHO_PROCESS, ourselves, class none */
     if (syscall(SYS_ioprio_set, 1, 0, 0) < 0)
@@ -87,14 +94,16 @@ static int keep_descriptors(void)
             return -errno;
     }
     ox_close(&null);
-    if (fcntl(OX_LAUNCHER_SOCKET, F_SETFD, FD_CLOEXEC) < 0 || fcntl(OX_LAUNCHER_HOST, F_SETFD, FD_CLOEXEC) < 0)
+    if (fcntl(OX_LAUNCHER_SOCKET, F_SETFD, FD_CLOEXEC) < 0 ||
+        fcntl(OX_LAUNCHER_HOST, F_SETFD, FD_CLOEXEC) < 0)
         return -errno;
     if (syscall(SYS_close_range, OX_LAUNCHER_HOST + 1, ~0U, 0) < 0)
         return -errno;
     return chdir("/") < 0 ? -errno : 0;
 }
 
-static int refuse(struct ox_problem *problem, int stage, int r, const char *cause, const char *remedy)
+static int refuse(struct ox_problem *problem, int stage, int r, const char *cause,
+                  const char *remedy)
 {
     problem->error = (struct ox_error){ stage, -r };
     (void)snprintf(problem->cause, sizeof(problem->cause), "%s: %s", cause, strerror(-r));
@@ -102,21 +111,24 @@ static int refuse(struct ox_problem *problem, int stage, int r, const char *caus
     return r;
 }
 
-static int prepare(struct launcher *launcher, const struct ox_config *config, struct ox_problem *problem)
+static int prepare(struct launcher *launcher, const struct ox_config *config,
+                   struct ox_problem *problem)
 {
     struct ox_cgroup_problem cgroup_problem = { 0 };
     int r;
 
     r = reset_inherited();
     if (r < 0)
-        return refuse(problem, OX_STAGE_SCHEDULING, r, "the host's scheduling cannot be reset for plugins",
-                      "start the host without a real-time class or a raised nice value, or with CAP_SYS_NICE");
+        return refuse(
+            problem, OX_STAGE_SCHEDULING, r, "the host's scheduling cannot be reset for plugins",
+            "start the host without real-time class and raised nice value, or with CAP_SYS_NICE");
     r = ox_ids_open(config, &launcher->works.ids, problem);
     if (r < 0)
         return r;
     r = ox_store_open(&launcher->works.store);
     if (r < 0)
-        return refuse(problem, OX_STAGE_STORE, r, "the store of verified programs cannot be mounted (fsmount)",
+        return refuse(problem, OX_STAGE_STORE, r,
+                      "the store of verified programs cannot be mounted (fsmount)",
                       "run as root with CAP_SYS_ADMIN on Linux 5.10 or later");
     r = ox_cgroup_base_open(&launcher->works.cgroups, &cgroup_problem);
     if (r < 0) {
@@ -144,14 +156,17 @@ static int greet(struct launcher *launcher)
 
     if (ox_wait_readable(launcher->socket, ox_now_ns() + (int64_t)HELLO_MS * 1000000) < 0)
         return -ETIMEDOUT;
-    if (ox_receive(launcher->socket, &hello, sizeof(hello), none, 0, &count) != (ssize_t)sizeof(hello) ||
+    if (ox_receive(launcher->socket, &hello, sizeof(hello), none, 0, &count) !=
+            (ssize_t)sizeof(hello) ||
         hello.kind != OX_MESSAGE_HELLO)
         return -EBADMSG;
 
     (void)snprintf(reply.build, sizeof(reply.build), "%s", ox_build());
-    r = hello.version != OX_WIRE_VERSION ? -EPROTO : prepare(launcher, &hello.config, &reply.problem);
+    r = hello.version != OX_WIRE_VERSION ? -EPROTO
+                                         : prepare(launcher, &hello.config, &reply.problem);
     if (r == -EPROTO)
-        (void)refuse(&reply.problem, OX_STAGE_HANDSHAKE, r, "the launcher is of another build than the extension",
+        (void)refuse(&reply.problem, OX_STAGE_HANDSHAKE, r,
+                     "the launcher is of another build than the extension",
                      "install oxgen anew, so that both come from one build");
     reply.memory_version = launcher->works.cgroups.memory_version;
     if (ox_send(launcher->socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
@@ -159,7 +174,7 @@ static int greet(struct launcher *launcher)
     return r;
 }
 
-/* --- requests --------------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static int is_component(const char *name, size_t length)
 {
@@ -250,7 +265,8 @@ static int create(struct launcher *launcher, union message *message, size_t size
                   size_t fds_count)
 {
     static struct ox_cell_request request;
-    struct ox_wire_create_reply reply = { .kind = OX_MESSAGE_CREATE, .sequence = message->create.sequence };
+    struct ox_wire_create_reply reply = { .kind = OX_MESSAGE_CREATE,
+                                          .sequence = message->create.sequence };
     struct ox_kept_cell *cell = find_cell(launcher, 0);
     struct ox_cell_parts parts = { -1, -1 };
     int given[6], r;
@@ -280,7 +296,8 @@ static int create(struct launcher *launcher, union message *message, size_t size
 
 static int destroy(struct launcher *launcher, const union message *message, size_t size)
 {
-    struct ox_wire_destroy_reply reply = { .kind = OX_MESSAGE_DESTROY, .sequence = message->destroy.sequence };
+    struct ox_wire_destroy_reply reply = { .kind = OX_MESSAGE_DESTROY,
+                                           .sequence = message->destroy.sequence };
     struct ox_kept_cell *cell = NULL;
     int r;
 
@@ -297,7 +314,8 @@ static int answer(struct launcher *launcher)
     static union message message;
     int fds[OX_FDS_MAX];
     size_t fds_count;
-    ssize_t size = ox_receive(launcher->socket, &message, sizeof(message), fds, OX_FDS_MAX, &fds_count);
+    ssize_t size =
+        ox_receive(launcher->socket, &message, sizeof(message), fds, OX_FDS_MAX, &fds_count);
     int r;
 
     if (size == 0)
@@ -315,7 +333,7 @@ static int answer(struct launcher *launcher)
     return r;
 }
 
-/* --- the loop --------------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void serve(struct launcher *launcher)
 {

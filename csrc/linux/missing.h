@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* --- system calls --------------------------------------------------------------------------- */
+/* --- system calls ------------------------------------------------------------------------------ */
 
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424 /* Linux 5.1 */
@@ -48,7 +48,7 @@
 #define SYS_mount_setattr 442 /* Linux 5.12 */
 #endif
 
-/* --- clone, wait ---------------------------------------------------------------------------- */
+/* --- clone, wait ------------------------------------------------------------------------------- */
 
 #ifndef CLONE_NEWCGROUP
 #define CLONE_NEWCGROUP 0x02000000 /* Linux 4.6 */
@@ -66,7 +66,7 @@
 #define CLOSE_RANGE_CLOEXEC (1U << 2) /* Linux 5.11 */
 #endif
 
-/* --- mounts --------------------------------------------------------------------------------- */
+/* --- mounts ------------------------------------------------------------------------------------ */
 
 #ifndef OPEN_TREE_CLONE
 #define OPEN_TREE_CLONE 1 /* Linux 5.2 */
@@ -110,7 +110,7 @@
 #define FSCONFIG_CMD_CREATE 6 /* Linux 5.2 */
 #endif
 
-/* --- file systems --------------------------------------------------------------------------- */
+/* --- file systems ------------------------------------------------------------------------------ */
 
 #ifndef CGROUP_SUPER_MAGIC
 #define CGROUP_SUPER_MAGIC 0x0027e0eb /* Linux 2.6.24 */
@@ -119,7 +119,7 @@
 #define CGROUP2_SUPER_MAGIC 0x63677270 /* Linux 4.5 */
 #endif
 
-/* --- prctl ---------------------------------------------------------------------------------- */
+/* --- prctl ------------------------------------------------------------------------------------- */
 
 #ifndef PR_SCHED_CORE
 #define PR_SCHED_CORE 62 /* Linux 5.14 */

@@ -42,7 +42,8 @@ void ox_store_close(struct ox_store *store)
 
 int ox_tree_of(int fd, int *ret_tree)
 {
-    int tree = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    int tree =
+        (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 
     if (tree < 0)
         return -errno;
@@ -74,7 +75,8 @@ static void evict(struct ox_store *store, struct ox_store_entry *entry)
     memset(entry, 0, sizeof(*entry));
 }
 
-/* A free entry with room for bytes, older objects dropped where needed. NULL: too big for the store. */
+/* A free entry with room for bytes, older objects dropped where needed. NULL: too big for the
+ * store. */
 static struct ox_store_entry *make_room(struct ox_store *store, int64_t bytes)
 {
     if (bytes > OX_STORE_BYTES)
@@ -96,7 +98,8 @@ static struct ox_store_entry *make_room(struct ox_store *store, int64_t bytes)
     }
 }
 
-static int add(struct ox_store *store, const char *digest, int source, struct ox_store_entry **ret_entry)
+static int add(struct ox_store *store, const char *digest, int source,
+               struct ox_store_entry **ret_entry)
 {
     struct ox_store_entry *entry;
     struct stat what;
@@ -145,7 +148,8 @@ int ox_store_tree(struct ox_store *store, const char *digest, int source, int *r
     }
     entry->used = ++store->stamp;
 
-    tree = (int)syscall(SYS_open_tree, store->directory, digest, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    tree =
+        (int)syscall(SYS_open_tree, store->directory, digest, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (tree < 0)
         return -errno;
     *ret_tree = tree;

@@ -1,4 +1,5 @@
-/* The launcher's store of verified programs: a tmpfs of its own that is mounted nowhere, keyed by digest. */
+/* The launcher's store of verified programs: a tmpfs of its own that is mounted nowhere, keyed
+ * by digest. */
 #ifndef OX_STORE_H
 #define OX_STORE_H
 
@@ -23,8 +24,9 @@ struct ox_store {
 int ox_store_open(struct ox_store *ret_store);
 void ox_store_close(struct ox_store *store);
 
-/* A detached mount of the object with this digest; its bytes are read from source only if the store lacks it.
- * The caller has hashed source, which must be sealed against change. Objects in use stay alive when evicted. */
+/* A detached mount of the object with this digest; its bytes are read from source only if the
+ * store lacks it. The caller has hashed source, which must be sealed against change. Objects in
+ * use stay alive when evicted. */
 int ox_store_tree(struct ox_store *store, const char *digest, int source, int *ret_tree);
 
 /* A detached mount of the file or directory that is open as fd. */

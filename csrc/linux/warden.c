@@ -1,5 +1,5 @@
-/* The warden: pid 1 of a cell. No allocation, no file is opened, no path comes from a request but those that the
- * launched process itself uses behind chroot, as nobody. */
+/* The warden: pid 1 of a cell. No allocation, no file is opened, no path comes from a request
+ * but those that the launched process itself uses behind chroot, as nobody. */
 #include "warden.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@
 /* Descriptors 0 to 3 of the warden are /dev/null, so that received ones lie above. */
 #define FIRST_OWN 4
 
-/* --- becoming a warden ------------------------------------------------------------------------------------ */
+/* --- becoming a warden ------------------------------------------------------------------------ */
 
 #define KEPT_CAPABILITIES \
     ((1u << CAP_KILL) | (1u << CAP_SETUID) | (1u << CAP_SETGID) | (1u << CAP_SYS_CHROOT))
@@ -37,7 +37,8 @@ static int drop_capabilities(void)
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };
     struct __user_cap_data_struct sets[2];
 
-    /* The bounding set first: dropping from it needs CAP_SETPCAP. EINVAL ends the list of the kernel's own. */
+    /* The bounding set first: dropping from it needs CAP_SETPCAP. EINVAL ends the list of the
+     * kernel's own. */
     for (unsigned long capability = 0;; capability++) {
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
             if (errno == EINVAL && capability > CAP_SYS_CHROOT)
@@ -66,7 +67,8 @@ static int move_up(int *fd, int least)
     return 0;
 }
 
-/* 0 to 3 become /dev/null, the three that are kept follow, everything else is closed. null is open already. */
+/* 0 to 3 become /dev/null, the three that are kept follow, everything else is closed. null is
+ * open already. */
 static int arrange_descriptors(int null, int *socket, int *oom_score, int *signals)
 {
     int *kept[] = { socket, oom_score, signals };
@@ -102,8 +104,9 @@ static int open_signals(void)
     return fd < 0 ? -errno : fd;
 }
 
-/* The launcher's end of the socket pair is its sign of life until it hands it to the host; the parent-death signal
- * takes over here. It comes after the last change of ids, which would clear it (PR_SET_PDEATHSIG(2const)). */
+/* The launcher's end of the socket pair is its sign of life until it hands it to the host; the
+ * parent-death signal takes over here. It comes after the last change of ids, which would clear
+ * it (PR_SET_PDEATHSIG(2const)). */
 static int die_with_launcher(int socket)
 {
     struct pollfd peer = { .fd = socket, .events = 0 };
@@ -122,8 +125,8 @@ static int fail(int stage, int r, struct ox_error *ret_error)
     return r;
 }
 
-int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score, int *ret_signals,
-                      struct ox_error *ret_error)
+int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
+                      int *ret_signals, struct ox_error *ret_error)
 {
     int null, signals, r;
 
@@ -157,7 +160,7 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     return 0;
 }
 
-/* --- serving ---------------------------------------------------------------------------------------------- */
+/* --- serving ---------------------------------------------------------------------------------- */
 
 struct request {
     struct ox_wire_launch head;
@@ -181,8 +184,9 @@ static int unpack(size_t size, struct ox_step_plan *ret_plan)
     if (size < sizeof(*head) || head->kind != OX_MESSAGE_LAUNCH)
         return -EBADMSG;
     end = request.strings + (size - sizeof(*head));
-    if (head->argc < 1 || head->argc > OX_POINTERS_MAX || head->envc > OX_POINTERS_MAX - head->argc ||
-        head->rlimits_count > OX_RLIMITS_MAX || end == at || end[-1] != '\0')
+    if (head->argc < 1 || head->argc > OX_POINTERS_MAX ||
+        head->envc > OX_POINTERS_MAX - head->argc || head->rlimits_count > OX_RLIMITS_MAX ||
+        end == at || end[-1] != '\0')
         return -EBADMSG;
 
     wanted = 2 + head->argc + head->envc;
@@ -218,8 +222,8 @@ static int set_oom_score(int fd, const char *value)
     return pwrite(fd, value, strlen(value), 0) < 0 ? -errno : 0;
 }
 
-/* Start the program. The kernel chooses the child first when the cell runs out of memory: it is cloned while the
- * score is high, and takes that score with it. */
+/* Start the program. The kernel chooses the child first when the cell runs out of memory: it is
+ * cloned while the score is high, and takes that score with it. */
 static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_error *ret_error)
 {
     int r = set_oom_score(oom_score, "1000");
@@ -229,11 +233,13 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
         return fail(OX_STAGE_OOM_SCORE, r, ret_error);
 
     report = (struct ox_error){ OX_STAGE_NONE, 0 };
-    pid = clone(child_main, child_stack + sizeof(child_stack), CLONE_VM | CLONE_VFORK | SIGCHLD, (void *)plan);
+    pid = clone(child_main, child_stack + sizeof(child_stack), CLONE_VM | CLONE_VFORK | SIGCHLD,
+                (void *)plan);
     r = pid < 0 ? -errno : 0;
 
-    /* Back to where it was: allowed without a capability, as nobody ever set a lower one. A warden that cannot
-     * would be killed before its plugins; the program may be running, so this is a lost run and no failed launch. */
+    /* Back to where it was: allowed without a capability, as nobody ever set a lower one. A
+     * warden that cannot would be killed before its plugins; the program may be running, so this
+     * is a lost run and no failed launch. */
     if (set_oom_score(oom_score, "0") < 0)
         _exit(1);
     if (r < 0)
@@ -282,9 +288,9 @@ static void drain_signals(int signals)
         continue;
 }
 
-/* Wait for the leader, then for the rest of its tree, which is killed. Never blocks in wait(): the host may ask for
- * the kill at any time. The host holds the deadline; here every poll has one of its own, so that a missed signal
- * costs milliseconds. */
+/* Wait for the leader, then for the rest of its tree, which is killed. Never blocks in wait():
+ * the host may ask for the kill at any time. The host holds the deadline; here every poll has
+ * one of its own, so that a missed signal costs milliseconds. */
 static void supervise(int socket, int signals, struct tree *tree)
 {
     for (;;) {
@@ -318,11 +324,16 @@ static void supervise(int socket, int signals, struct tree *tree)
     }
 }
 
-static void serve_one(int socket, int oom_score, int signals, size_t size, const int *fds, size_t fds_count)
+static void serve_one(int socket, int oom_score, int signals, size_t size, const int *fds,
+                      size_t fds_count)
 {
     struct ox_wire_report reply = { .kind = OX_MESSAGE_ENDED };
     struct ox_step_plan plan = {
-        .root = OX_JAIL_ROOT, .uid = PLUGIN_ID, .gid = PLUGIN_ID, .report = &report, .fds = { -1, -1, -1, -1 },
+        .root = OX_JAIL_ROOT,
+        .uid = PLUGIN_ID,
+        .gid = PLUGIN_ID,
+        .report = &report,
+        .fds = { -1, -1, -1, -1 },
     };
     struct tree tree = { 0 };
     size_t wanted = request.head.has_broker != 0 ? 4 : 3;
@@ -365,8 +376,8 @@ void ox_warden_serve(int socket, int oom_score, int signals)
     for (;;) {
         int fds[8];
         size_t fds_count;
-        /* An idle warden has nothing to watch; the kernel wakes it for a request, for the end of the host's
-         * side, or kills it with the launcher. */
+        /* An idle warden has nothing to watch; the kernel wakes it for a request, for the end of
+         * the host's side, or kills it with the launcher. */
         ssize_t size = ox_receive(socket, &request, sizeof(request), fds, 8, &fds_count);
 
         if (size == 0 || (size < 0 && size != -EMSGSIZE))

@@ -5,8 +5,8 @@
 #include "../core.h"
 
 /* Give up every right that launching does not need, load the filter, keep only the socket. */
-int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score, int *ret_signals,
-                      struct ox_error *ret_error);
+int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
+                      int *ret_signals, struct ox_error *ret_error);
 
 /* Answer launch requests until the socket closes. */
 void ox_warden_serve(int socket, int oom_score, int signals) __attribute__((noreturn));

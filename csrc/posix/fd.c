@@ -72,12 +72,15 @@ int ox_send(int socket, const void *head, size_t head_size, const void *tail, si
     }
 }
 
-/* Copies out at most fds_capacity descriptors and closes the rest; returns how many were too many. */
-static size_t take_descriptors(struct msghdr *message, int *ret_fds, size_t fds_capacity, size_t *ret_count)
+/* Copies out at most fds_capacity descriptors and closes the rest; returns how many were too
+ * many. */
+static size_t take_descriptors(struct msghdr *message, int *ret_fds, size_t fds_capacity,
+                               size_t *ret_count)
 {
     size_t count = 0, surplus = 0;
 
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
+         header = CMSG_NXTHDR(message, header)) {
         size_t here;
 
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
@@ -108,7 +111,10 @@ ssize_t ox_receive(int socket, void *ret_buffer, size_t capacity, int *ret_fds, 
     } control;
     struct iovec part = { .iov_base = ret_buffer, .iov_len = capacity };
     struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control),
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control),
     };
     size_t count = 0, surplus;
     ssize_t size;

@@ -19,8 +19,8 @@ int ox_until_ms(int64_t deadline_ns);
 int ox_send(int socket, const void *head, size_t head_size, const void *tail, size_t tail_size,
             const int *fds, size_t fds_count);
 
-/* Receive one record: its size, 0 at end of file, or a negative errno; -EMSGSIZE when it or its descriptors did
- * not fit (descriptors that came are closed then). */
+/* Receive one record: its size, 0 at end of file, or a negative errno; -EMSGSIZE when it or its
+ * descriptors did not fit (descriptors that came are closed then). */
 ssize_t ox_receive(int socket, void *ret_buffer, size_t capacity, int *ret_fds, size_t fds_capacity,
                    size_t *ret_fds_count);
 

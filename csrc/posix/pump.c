@@ -11,8 +11,8 @@
 
 #define CHUNK (64 * 1024)
 
-/* A sink that we share with others stays blocking. POLLOUT promises room for PIPE_BUF bytes in a pipe (poll(2),
- * pipe(7)), so never more at once. */
+/* A sink that we share with others stays blocking. POLLOUT promises room for PIPE_BUF bytes in a
+ * pipe (poll(2), pipe(7)), so never more at once. */
 #define SHARED_WRITE PIPE_BUF
 
 static int reserve(struct ox_pump *pump, size_t more)
@@ -50,9 +50,10 @@ static size_t put_hex(char *to, unsigned char c)
     return 4;
 }
 
-/* Make control characters visible: C0 but newline and tab, DEL, and C1, which reach a terminal as UTF-8 (0xc2 0x80
- * to 0xc2 0x9f) or, where it is set to 8 bits, bare. Bare ones are told from UTF-8 continuation bytes by the state
- * of the sequence before them: after a lead byte other than 0xc2 they are text. */
+/* Make control characters visible: C0 but newline and tab, DEL, and C1, which reach a terminal
+ * as UTF-8 (0xc2 0x80 to 0xc2 0x9f) or, where it is set to 8 bits, bare. Bare ones are told from
+ * UTF-8 continuation bytes by the state of the sequence before them: after a lead byte other
+ * than 0xc2 they are text. */
 static size_t escape_into(struct ox_pump *pump, char *to, const unsigned char *from, size_t size)
 {
     size_t out = 0;
@@ -101,7 +102,8 @@ static int keep(struct ox_pump *pump, const char *bytes, size_t size)
     if (r < 0)
         return r;
     if (pump->escape) {
-        pump->size += escape_into(pump, pump->bytes + pump->size, (const unsigned char *)bytes, size);
+        pump->size +=
+            escape_into(pump, pump->bytes + pump->size, (const unsigned char *)bytes, size);
     } else {
         memcpy(pump->bytes + pump->size, bytes, size);
         pump->size += size;
@@ -163,7 +165,8 @@ void ox_pump_write(struct ox_pump *pump, struct ox_budget *budget)
     if (n >= 0) {
         pump->written += (size_t)n;
     } else if (errno != EINTR && errno != EAGAIN) {
-        /* Nobody reads, or the disk is full: the run goes on, what cannot be delivered counts as truncated. */
+        /* Nobody reads, or the disk is full: the run goes on, what cannot be delivered counts as
+         * truncated. */
         pump->broken = 1;
         budget->truncated = 1;
     }

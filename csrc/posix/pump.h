@@ -10,12 +10,12 @@ struct ox_pump {
     int sink;
     int escape;
     int exclusive;
-    int broken;        /* nobody reads the sink any more */
-    char *bytes;       /* captured, or waiting for the sink */
+    int broken;  /* nobody reads the sink any more */
+    char *bytes; /* captured, or waiting for the sink */
     size_t size;
     size_t capacity;
-    size_t written;    /* how much of bytes the sink has */
-    uint64_t total;    /* bytes that came out of the pipe */
+    size_t written;     /* how much of bytes the sink has */
+    uint64_t total;     /* bytes that came out of the pipe */
     unsigned char lead; /* escape: 0xc2 seen, C1 control may follow */
 };
 
@@ -25,7 +25,8 @@ struct ox_budget {
     int truncated;
 };
 
-/* Read what is there, at most `most` bytes. 1: more may come, 0: end of file, or a negative errno. */
+/* Read what is there, at most `most` bytes. 1: more may come, 0: end of file, or a negative
+ * errno. */
 int ox_pump_read(struct ox_pump *pump, struct ox_budget *budget, size_t most);
 
 /* Read until the pipe is empty or at its end. */

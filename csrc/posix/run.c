@@ -1,5 +1,5 @@
-/* The host's side of one run: request, output, input, deadline, CPU watch, end. One object, one thread at a time;
- * only ox_run_cancel may come from elsewhere. */
+/* The host's side of one run: request, output, input, deadline, CPU watch, end. One object, one
+ * thread at a time; only ox_run_cancel may come from elsewhere. */
 #include "../core.h"
 
 #include <errno.h>
@@ -23,13 +23,16 @@
 #define SECOND INT64_C(1000000000)
 #define NEVER INT64_MAX
 
-/* From asking the warden to killing the cell: a warden that was stopped, throttled or is blind in vfork. */
+/* From asking the warden to killing the cell: a warden that was stopped, throttled or is blind
+ * in vfork. */
 #define GRACE_NS (150 * MS)
 /* From killing the cell to giving up on the kernel. */
 #define GIVE_UP_NS (500 * MS)
-/* The CPU clock of a cgroup moves with the scheduler's tick: looking more often than this shows nothing new. */
+/* The CPU clock of a cgroup moves with the scheduler's tick: looking more often than this shows
+ * nothing new. */
 #define CPU_LOOK_MIN_NS (4 * MS)
-/* One pass of the loop reads no more than this from each stream, so that a flood cannot keep it from the clock. */
+/* One pass of the loop reads no more than this from each stream, so that a flood cannot keep it
+ * from the clock. */
 #define PASS_BYTES (256 * 1024)
 
 struct ox_run {
@@ -65,7 +68,7 @@ struct ox_run {
     struct ox_outcome outcome;
 };
 
-/* --- starting --------------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 static int fail(int stage, int r, struct ox_error *ret_error)
 {
@@ -105,9 +108,7 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         theirs[0] = fcntl(spec->streams[0].fd, F_DUPFD_CLOEXEC, 0);
         r = theirs[0] < 0 ? -errno : 0;
         break;
-    default:
-        r = open_null(&theirs[0]);
-        break;
+    default: r = open_null(&theirs[0]); break;
     }
     for (int i = 1; i < 3 && r == 0; i++) {
         const struct ox_stream *stream = &spec->streams[i];
@@ -117,7 +118,8 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         pump->sink = stream->fd;
         pump->escape = stream->escape;
         pump->exclusive = stream->exclusive;
-        r = stream->mode == OX_STREAM_NULL ? open_null(&theirs[i]) : make_pipe(&pump->source, &theirs[i], 1);
+        r = stream->mode == OX_STREAM_NULL ? open_null(&theirs[i])
+                                           : make_pipe(&pump->source, &theirs[i], 1);
     }
     return r;
 }
@@ -133,8 +135,8 @@ static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *s
     const uint64_t none = (uint64_t)RLIM_INFINITY;
     uint64_t cpu = none;
 
-    /* The tree's CPU time is watched by us. This is the backstop, a second or two later: soft below hard, or the
-     * signal would be a bare SIGKILL (setrlimit(2)). */
+    /* The tree's CPU time is watched by us. This is the backstop, a second or two later: soft
+     * below hard, or the signal would be a bare SIGKILL (setrlimit(2)). */
     if (spec->cpu_ns >= 0)
         cpu = (uint64_t)((spec->cpu_ns + SECOND - 1) / SECOND) + 1;
     add_rlimit(head, RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1);
@@ -152,7 +154,8 @@ static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *s
     add_rlimit(head, RLIMIT_RTPRIO, 0, 0);
     add_rlimit(head, RLIMIT_SIGPENDING, 1024, 1024);
     add_rlimit(head, RLIMIT_STACK, 8 * 1024 * 1024, 64 * 1024 * 1024);
-    /* Address space is not memory: runtimes reserve far more than they use. The cgroup holds the limit. */
+    /* Address space is not memory: runtimes reserve far more than they use. The cgroup holds the
+     * limit. */
     add_rlimit(head, RLIMIT_AS, none, none);
     add_rlimit(head, RLIMIT_DATA, none, none);
 }
@@ -160,8 +163,11 @@ static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *s
 static int send_request(struct ox_run *run, const struct ox_run_spec *spec, const int *theirs)
 {
     struct ox_wire_launch head = {
-        .kind = OX_MESSAGE_LAUNCH, .argc = spec->argc, .envc = spec->envc,
-        .has_broker = spec->broker >= 0, .confirm = spec->confirm != 0,
+        .kind = OX_MESSAGE_LAUNCH,
+        .argc = spec->argc,
+        .envc = spec->envc,
+        .has_broker = spec->broker >= 0,
+        .confirm = spec->confirm != 0,
     };
     int fds[4] = { theirs[0], theirs[1], theirs[2], spec->broker };
 
@@ -172,8 +178,8 @@ static int send_request(struct ox_run *run, const struct ox_run_spec *spec, cons
                    spec->broker >= 0 ? 4 : 3);
 }
 
-int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec, struct ox_run **ret_run,
-                 struct ox_error *ret_error)
+int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
+                 struct ox_run **ret_run, struct ox_error *ret_error)
 {
     struct ox_run *run = calloc(1, sizeof(*run));
     int theirs[3] = { -1, -1, -1 };
@@ -229,7 +235,7 @@ out:
     return 0;
 }
 
-/* --- while it runs ---------------------------------------------------------------------------------------- */
+/* --- while it runs ---------------------------------------------------------------------------- */
 
 void ox_run_cancel(struct ox_run *run)
 {
@@ -323,7 +329,8 @@ static void finish(struct ox_run *run)
         ox_cgroup_read_peak(run->peak, &peak) == 0)
         outcome->peak_memory_bytes = (int64_t)peak;
 
-    /* Every writer is dead, so this ends: at EAGAIN or at the end of the file, whoever held what. */
+    /* Every writer is dead, so this ends: at EAGAIN or at the end of the file, whoever held
+     * what. */
     for (int i = 0; i < 2; i++) {
         (void)ox_pump_drain(&run->outputs[i], &run->budget);
         ox_close(&run->outputs[i].source);
@@ -354,7 +361,14 @@ static int read_report(struct ox_run *run)
     return 0;
 }
 
-enum { AT_SOCKET, AT_WAKE, AT_INPUT, AT_OUTPUT, AT_SINK = AT_OUTPUT + 2, AT_COUNT = AT_SINK + 2 };
+enum {
+    AT_SOCKET,
+    AT_WAKE,
+    AT_INPUT,
+    AT_OUTPUT,
+    AT_SINK = AT_OUTPUT + 2,
+    AT_COUNT = AT_SINK + 2
+};
 
 static void fill_poll(const struct ox_run *run, struct pollfd *events)
 {
@@ -365,7 +379,8 @@ static void fill_poll(const struct ox_run *run, struct pollfd *events)
         const struct ox_pump *pump = &run->outputs[i];
         int pending = ox_pump_pending(pump);
 
-        events[AT_OUTPUT + i] = (struct pollfd){ .fd = pending ? -1 : pump->source, .events = POLLIN };
+        events[AT_OUTPUT + i] =
+            (struct pollfd){ .fd = pending ? -1 : pump->source, .events = POLLIN };
         events[AT_SINK + i] = (struct pollfd){ .fd = pending ? pump->sink : -1, .events = POLLOUT };
     }
 }
@@ -471,7 +486,7 @@ int ox_run_step(struct ox_run *run, int slice_ms)
     return r;
 }
 
-/* --- after the end ---------------------------------------------------------------------------------------- */
+/* --- after the end ---------------------------------------------------------------------------- */
 
 int ox_run_flush(struct ox_run *run, int slice_ms)
 {
@@ -487,7 +502,8 @@ int ox_run_flush(struct ox_run *run, int slice_ms)
         for (int i = 0; i < 2; i++) {
             int pending = ox_pump_pending(&run->outputs[i]);
 
-            events[i] = (struct pollfd){ .fd = pending ? run->outputs[i].sink : -1, .events = POLLOUT };
+            events[i] =
+                (struct pollfd){ .fd = pending ? run->outputs[i].sink : -1, .events = POLLOUT };
             waiting += pending;
         }
         if (waiting == 0) {

@@ -1,5 +1,6 @@
-/* What a launched process does between clone and exec. Async-signal-safe calls only; ids by raw system calls,
- * because libc's wrappers signal every thread of the process, and here that process is the parent. */
+/* What a launched process does between clone and exec. Async-signal-safe calls only; ids by raw
+ * system calls, because libc's wrappers signal every thread of the process, and here that
+ * process is the parent. */
 #include "steps.h"
 
 #include <errno.h>
@@ -19,7 +20,8 @@ static int apply_session(const struct ox_step_plan *plan)
 
 static int apply_streams(const struct ox_step_plan *plan)
 {
-    /* The sources lie above 3: the warden keeps 0 to 3 occupied, so no dup2 overwrites a later source. */
+    /* The sources lie above 3: the warden keeps 0 to 3 occupied, so no dup2 overwrites a later
+     * source. */
     for (int i = 0; i < 4; i++) {
         if (plan->fds[i] >= 0 && dup2(plan->fds[i], i) < 0)
             return -errno;
@@ -105,14 +107,16 @@ struct step {
 static const struct step steps[] = {
     { OX_STAGE_SESSION, apply_session },
     { OX_STAGE_STREAMS, apply_streams },
-    /* Before the ids: the process limit is then checked against the plugin's own uid from its first process on. */
+    /* Before the ids: the process limit is then checked against the plugin's own uid from its
+     * first process on. */
     { OX_STAGE_RLIMITS, apply_rlimits },
     { OX_STAGE_CHROOT, apply_chroot },
     /* Groups before gid before uid: setresuid() takes away the right to change groups. */
     { OX_STAGE_GROUPS, apply_groups },
     { OX_STAGE_GID, apply_gid },
     { OX_STAGE_UID, apply_uid },
-    /* As the plugin: a directory that it may not enter is refused here, not granted by our rights. */
+    /* As the plugin: a directory that it may not enter is refused here, not granted by our
+     * rights. */
     { OX_STAGE_WORKDIR, apply_workdir },
     { OX_STAGE_DESCRIPTORS, apply_descriptors },
     { OX_STAGE_SIGNALS, apply_signals },

@@ -1,4 +1,5 @@
-/* What a launched process does between clone and exec, as a table whose order can be read and tested. */
+/* What a launched process does between clone and exec, as a table whose order can be read and
+ * tested. */
 #ifndef OX_STEPS_H
 #define OX_STEPS_H
 
@@ -20,7 +21,8 @@ struct ox_step_plan {
     struct ox_error *report; /* shared memory: stage NONE means that exec took place */
 };
 
-/* Runs the steps and does not return: it becomes the program, or reports {stage, errno} and exits. */
+/* Runs the steps and does not return: it becomes the program, or reports {stage, errno} and
+ * exits. */
 void ox_steps_run(const struct ox_step_plan *plan) __attribute__((noreturn));
 
 /* The stages in the order in which the steps run; ends with OX_STAGE_NONE. */

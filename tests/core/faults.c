@@ -1,6 +1,6 @@
-/* Faults: linked into a copy of the launcher with -Wl,--wrap for every call that a stage makes. The copy's file name,
- * "fault-<call>-<skip>-<errno>", says which call fails: the <skip>+1st one of that name in each process. It is no part
- * of the product; its sources are. */
+/* Faults: linked into a copy of the launcher with -Wl,--wrap for every call that a stage makes.
+ * The copy's file name, "fault-<call>-<skip>-<errno>", says which call fails: the <skip>+1st one
+ * of that name in each process. It is no part of the product; its sources are. */
 #define _GNU_SOURCE 1
 #include <errno.h>
 #include <fcntl.h>
@@ -52,18 +52,12 @@ static const struct {
     long number;
     const char *name;
 } raw[] = {
-    { SYS_fsopen, "fsopen" },
-    { SYS_fsmount, "fsmount" },
-    { SYS_open_tree, "open_tree" },
-    { SYS_clone, "raw_clone" },
-    { SYS_setgroups, "setgroups" },
-    { SYS_setresgid, "setresgid" },
-    { SYS_setresuid, "setresuid" },
-    { SYS_move_mount, "move_mount" },
-    { SYS_pivot_root, "pivot_root" },
-    { SYS_close_range, "close_range" },
-    { SYS_capset, "capset" },
-    { SYS_seccomp, "seccomp" },
+    { SYS_fsopen, "fsopen" },         { SYS_fsmount, "fsmount" },
+    { SYS_open_tree, "open_tree" },   { SYS_clone, "raw_clone" },
+    { SYS_setgroups, "setgroups" },   { SYS_setresgid, "setresgid" },
+    { SYS_setresuid, "setresuid" },   { SYS_move_mount, "move_mount" },
+    { SYS_pivot_root, "pivot_root" }, { SYS_close_range, "close_range" },
+    { SYS_capset, "capset" },         { SYS_seccomp, "seccomp" },
     { SYS_ioprio_set, "ioprio_set" },
 };
 
@@ -85,16 +79,17 @@ long __wrap_syscall(long n, ...)
 }
 
 #define WRAP(type, name, parameters, arguments) \
-    type __real_##name parameters;              \
-    type __wrap_##name parameters               \
-    {                                           \
-        if (fails(#name))                       \
-            return (type)-1;                    \
-        return __real_##name arguments;         \
+    type __real_##name parameters; \
+    type __wrap_##name parameters \
+    { \
+        if (fails(#name)) \
+            return (type)-1; \
+        return __real_##name arguments; \
     }
 
 WRAP(int, mount,
-     (const char *source, const char *target, const char *type, unsigned long flags, const void *data),
+     (const char *source, const char *target, const char *type, unsigned long flags,
+      const void *data),
      (source, target, type, flags, data))
 WRAP(int, umount2, (const char *target, int flags), (target, flags))
 WRAP(int, unshare, (int flags), (flags))
@@ -109,10 +104,11 @@ WRAP(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set,
 WRAP(int, symlink, (const char *to, const char *at), (to, at))
 WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode))
 WRAP(int, socketpair, (int domain, int type, int protocol, int *ret), (domain, type, protocol, ret))
-WRAP(int, sched_setscheduler, (pid_t pid, int policy, const struct sched_param *param), (pid, policy, param))
+WRAP(int, sched_setscheduler, (pid_t pid, int policy, const struct sched_param *param),
+     (pid, policy, param))
 WRAP(ssize_t, pwrite, (int fd, const void *bytes, size_t size, off_t at), (fd, bytes, size, at))
 WRAP(int, execve, (const char *path, char *const *argv, char *const *envp), (path, argv, envp))
-WRAP(int, poll, (struct pollfd *fds, nfds_t count, int wait), (fds, count, wait))
+WRAP(int, poll, (struct pollfd * fds, nfds_t count, int wait), (fds, count, wait))
 
 /* Those with a variable argument list, in the forms that the sources use. */
 int __real_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
@@ -129,12 +125,12 @@ int __wrap_prctl(int option, unsigned long a, unsigned long b, unsigned long c, 
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...)
 {
-    const char *name = strstr(path, "uid_map") != NULL       ? "open_uid_map"
-                       : strstr(path, "oom_score") != NULL   ? "open_oom_score"
-                       : strcmp(path, "/dev/null") == 0      ? "open_null"
-                       : strcmp(path, "/run/oxgen") == 0     ? "open_run"
-                       : strncmp(path, "jail/etc/", 9) == 0  ? "open_etc"
-                                                             : "open";
+    const char *name = strstr(path, "uid_map") != NULL      ? "open_uid_map"
+                       : strstr(path, "oom_score") != NULL  ? "open_oom_score"
+                       : strcmp(path, "/dev/null") == 0     ? "open_null"
+                       : strcmp(path, "/run/oxgen") == 0    ? "open_run"
+                       : strncmp(path, "jail/etc/", 9) == 0 ? "open_etc"
+                                                            : "open";
     mode_t mode = 0;
 
     if ((flags & O_CREAT) != 0) {

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "c"
@@ -26,10 +27,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def promises() -> list[tuple[str, str]]:
+#: Without the rights of root nothing can be shown of these.
+ROOT_PROGRAMS = {"test_cgroup", "test_cgroup_base"}
+ROOT_PROMISES = {
+    "test_refusals_are_the_filters",
+    "test_their_allowed_twins_work",
+    "test_loading_fails_without_no_new_privs",
+}
+
+
+def promise_of(program: str, name: str) -> ParameterSet:
+    needs_root = program in ROOT_PROGRAMS or name in ROOT_PROMISES
+    return pytest.param(program, name, marks=[pytest.mark.root] if needs_root else [])
+
+
+def promises() -> list[ParameterSet]:
     """Return (program, test) for every line ``TEST(name)`` of the C files."""
     return [
-        (source.stem, name)
+        promise_of(source.stem, name)
         for source in sorted(SOURCES.glob("test_*.c"))
         for name in re.findall(r"^ +TEST\((\w+)\),", source.read_text(encoding="utf-8"), re.M)
     ]
@@ -129,7 +144,8 @@ public class Probe {
         thread.join();
         System.gc();
         System.out.println(new String(
-            new ProcessBuilder("/bin/echo", "child").start().getInputStream().readAllBytes()).trim());
+            new ProcessBuilder("/bin/echo", "child").start()
+                .getInputStream().readAllBytes()).trim());
     }
 }
 """
