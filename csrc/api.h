@@ -248,6 +248,10 @@ int ox_run_flush(struct ox_run *run, int slice_ms);
 /* Give up what ox_run_flush has not written; it counts as truncated. */
 void ox_run_abandon(struct ox_run *run);
 
+/* After a fork, in the child: close its copies of the run's descriptors. The run goes on in the
+ * parent; a copy of the input pipe would keep its program from ever seeing the end of the input. */
+void ox_run_forget(struct ox_run *run);
+
 void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome);
 const char *ox_run_captured(const struct ox_run *run, int stream, uint64_t *ret_size);
 void ox_run_free(struct ox_run *run);

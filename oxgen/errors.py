@@ -119,7 +119,8 @@ class IntegrityError(OxgenError, PermissionError):
 
     ``reason`` tells the cases apart: ``not_listed``, ``digest_mismatch``, ``bad_allowlist``,
     ``bad_encoding``, ``bad_key``, ``untrusted_key``, ``bad_signature``, ``missing_signature``,
-    ``not_regular``, ``too_big``, ``bad_path``, ``untrusted_root``, ``not_found``.
+    ``not_regular``, ``too_big``, ``bad_path``, ``untrusted_root``, ``not_found``, ``no_allowlist``,
+    ``no_keys``, ``not_readable``, ``not_writable``, ``exists``, ``busy`` (docs/manifest.md).
     """
 
     def __init__(self, reason: str, message: str, *, path: str | None = None) -> None:

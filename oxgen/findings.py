@@ -149,8 +149,7 @@ class Finding:
     def to_line(self) -> bytes:
         """Return the finding as one line: bytes 0x20 to 0x7e, and one newline at the end."""
         text = json.dumps(self.as_dict(), ensure_ascii=True, separators=(",", ":"))
-        # json leaves DEL as it is.
-        return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"
+        return text.encode("ascii") + b"\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -262,7 +262,9 @@ def _object(where: str, value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
     members = _typed(where, value, dict, "an object")
     for key in members:
         if key not in keys:
-            raise ManifestError(_place(where, key), "is not a known key; known are " + ", ".join(keys))
+            raise ManifestError(
+                _place(where, key), "is not a known key; known are " + ", ".join(keys)
+            )
     return cast("dict[str, Any]", members)
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import BinaryIO
@@ -157,15 +158,18 @@ class Process:
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         for _, sink in pipes[1:]:
             os.set_blocking(sink, False)
+        #: The supervising thread's ends of the pipes.
+        self._ours = [pipes[0][0], pipes[1][1], pipes[2][1]]
         self.stdin: BinaryIO = open(pipes[0][1], "wb", buffering=0)  # noqa: SIM115
         self.stdout: BinaryIO = open(pipes[1][0], "rb")  # noqa: SIM115
         self.stderr: BinaryIO = open(pipes[2][0], "rb")  # noqa: SIM115
         supervisor = threading.Thread(
             target=self._supervise,
-            args=(sandbox, limits, tenant, task_id, launcher, pipes),
+            args=(sandbox, limits, tenant, task_id, launcher),
             name=f"oxgen-{self.run_id[:8]}",
             daemon=True,
         )
+        _processes.add(self)
         supervisor.start()
         try:
             self._started.wait()  # ends: the launch has a deadline at each of its steps
@@ -185,9 +189,8 @@ class Process:
         tenant: str,
         task_id: str | None,
         launcher: _launch.Launcher,
-        pipes: list[tuple[int, int]],
     ) -> None:
-        ours = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        ours = self._ours
         try:
             with (
                 _launch.open_program(self.args[0], sandbox.runtime) as program,
@@ -217,8 +220,8 @@ class Process:
             # Not lost: spawn() or wait() raises it in the thread that asked.
             self._failure = failure
         finally:
-            for descriptor in ours:
-                os.close(descriptor)
+            while ours:
+                os.close(ours.pop())
             self._started.set()
             self._finished.set()
 
@@ -270,6 +273,18 @@ class Process:
             if self._wake >= 0 and not self._finished.is_set():
                 os.eventfd_write(self._wake, 1)
 
+    def _after_fork_in_child(self) -> None:
+        """Let go: the run is the parent's, and its supervising thread does not exist here."""
+        while self._ours:
+            os.close(self._ours.pop())
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+        self._wake_lock = threading.Lock()
+        self._failure = UsageError("this process was forked off: the run belongs to its parent")
+        self._finished = threading.Event()
+        self._finished.set()
+
     def close(self) -> None:
         """Kill what still runs, wait until it is gone, close the pipes. May be called twice."""
         self.kill()
@@ -288,6 +303,17 @@ class Process:
         if self._failure is not None:
             raise self._failure
         raise LaunchError("warden", 0, "the run ended without a result")
+
+
+_processes: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for process in list(_processes):
+        process._after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _slice(deadline: float) -> float:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from .errors import UnsupportedError, UsageError
 
-__all__ = ["Runtime", "Sandbox"]
+__all__ = ["RESERVED_ENVIRONMENT", "Runtime", "Sandbox"]
 
 Runtime = Literal["auto", "static", "dynamic", "python"]
 _LEVELS_OF_DESIGN = ("namespaces", "chroot", "landlock", "seatbelt", "job")

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "../posix/system.h"
 #include "../wire.h"
 #include "missing.h"
 #include "warden.h"
@@ -224,8 +225,9 @@ static int kill_and_reap(int pidfd, int wait_ms)
     siginfo_t info;
     int r;
 
-    if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
-        return -errno;
+    r = ox_kill(pidfd);
+    if (r < 0)
+        return r;
     r = ox_wait_readable(pidfd, deadline);
     if (r < 0)
         return r;

@@ -1,14 +1,15 @@
 /* A cgroup for each cell: memory, number of processes and CPU time of the whole tree.
  *
- * Used by the launcher, which is one thread. Each controller is taken from version 1 or 2, wherever the machine
- * has it. A base directory "oxgen-<pid>-<random>" is made in each hierarchy, below the launcher's own cgroup;
- * version 2 does not limit children of a cgroup that holds processes (cgroup-v2, "No Internal Process
- * Constraint"), so there it is the nearest ancestor that can. Limits of the cgroups in between do not hold for
- * the cells then. A controller that must be enabled for that on the way stays enabled.
+ * Used by the launcher, which is one thread. Each controller is taken from version 1 or 2,
+ * wherever the machine has it. A base directory "oxgen-<pid>-<random>" is made in each
+ * hierarchy, below the launcher's own cgroup; version 2 does not limit children of a cgroup that
+ * holds processes (cgroup-v2, "No Internal Process Constraint"), so there it is the nearest
+ * ancestor that can. Limits of the cgroups in between do not hold for the cells then. A
+ * controller that must be enabled for that on the way stays enabled.
  *
- * Each base directory is locked (flock) while its launcher lives; a later start removes unlocked ones. The lock
- * belongs to the open file, so a child that does not exec must call ox_cgroup_base_forget(), or it keeps the lock
- * of a dead launcher. */
+ * Each base directory is locked (flock) while its launcher lives; a later start removes unlocked
+ * ones. The lock belongs to the open file, so a child that does not exec must call
+ * ox_cgroup_base_forget(), or it keeps the lock of a dead launcher. */
 #ifndef OX_CGROUP_H
 #define OX_CGROUP_H
 
@@ -42,7 +43,8 @@ struct ox_cgroup_problem {
     char remedy[256];
 };
 
-/* -1: no bound. memory_bytes is at least a page and is rounded down to pages, processes at least 1. */
+/* -1: no bound. memory_bytes is at least a page and is rounded down to pages, processes at least
+ * 1. */
 struct ox_cgroup_limits {
     int64_t memory_bytes;
     int64_t processes;
@@ -56,27 +58,30 @@ struct ox_cgroup {
     int peak_fd; /* for ox_cgroup_read_peak(); -1: the kernel has none (version 2 before 5.19) */
 };
 
-/* Find the hierarchies, remove what dead launchers left, make and lock the base. All three controllers or none. */
+/* Find the hierarchies, remove what dead launchers left, make and lock the base. All three
+ * controllers or none. */
 int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *ret_problem);
 
-/* Make "cell-<id>" with limits that were read back. -EEXIST: the id is in use or not removed yet; -EINVAL: a limit
- * that is too small; -ENOTSUP: the kernel did not take a limit as given. */
+/* Make "cell-<id>" with limits that were read back. -EEXIST: the id is in use or not removed
+ * yet; -EINVAL: a limit that is too small; -ENOTSUP: the kernel did not take a limit as given. */
 int ox_cgroup_create(const struct ox_cgroup_base *base, uint32_t id,
                      const struct ox_cgroup_limits *limits, struct ox_cgroup *ret);
 
-/* Move a process, in every hierarchy, before it has threads or children. On failure it may have moved in some. */
+/* Move a process, in every hierarchy, before it has threads or children. On failure it may have
+ * moved in some. */
 int ox_cgroup_attach(const struct ox_cgroup *cgroup, pid_t pid);
 
-/* Close the descriptors, remove the directories. -EBUSY: the kernel still counts a process in it; removal is tried
- * again by ox_cgroup_retry(), at the latest by ox_cgroup_base_close(). Waits 10 ms at most, and only when
- * OX_CGROUP_PENDING others are waiting. Accepts a cgroup of descriptors -1. */
+/* Close the descriptors, remove the directories. -EBUSY: the kernel still counts a process in
+ * it; removal is tried again by ox_cgroup_retry(), at the latest by ox_cgroup_base_close().
+ * Waits 10 ms at most, and only when OX_CGROUP_PENDING others are waiting. Accepts a cgroup of
+ * descriptors -1. */
 int ox_cgroup_remove(struct ox_cgroup_base *base, struct ox_cgroup *cgroup);
 
 /* Try to remove what is pending. Returns how many are left. Never waits. */
 uint32_t ox_cgroup_retry(struct ox_cgroup_base *base);
 
-/* Remove everything below the base and the base; waits up to 500 ms for processes to go. What is left then is
- * removed by the next launcher that starts here. */
+/* Remove everything below the base and the base; waits up to 500 ms for processes to go. What is
+ * left then is removed by the next launcher that starts here. */
 void ox_cgroup_base_close(struct ox_cgroup_base *base);
 
 /* Close the descriptors and remove nothing: for a child of the launcher. */

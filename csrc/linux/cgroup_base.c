@@ -25,7 +25,8 @@
 #define NAME_TRIES 8
 #define CLOSE_WAIT_NS INT64_C(500000000)
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names
+ * ------------------------------------------------------------------------------------- */
 
 static int is_base_name(const char *name)
 {
@@ -42,8 +43,8 @@ static int is_base_name(const char *name)
     return random == RANDOM_DIGITS && name[random] == '\0';
 }
 
-/* Unique is enough: whoever may make directories here may also remove ours. So on a machine that has no
- * randomness yet the clock will do. */
+/* Unique is enough: whoever may make directories here may also remove ours. So on a machine that
+ * has no randomness yet the clock will do. */
 static void choose_name(char *ret_name, size_t capacity)
 {
     uint64_t number;
@@ -54,7 +55,8 @@ static void choose_name(char *ret_name, size_t capacity)
                    (unsigned long long)number);
 }
 
-/* --- what dead launchers left ------------------------------------------------------------------ */
+/* --- what dead launchers left
+ * ------------------------------------------------------------------ */
 
 static void sweep_one(int parent, const char *name)
 {
@@ -73,7 +75,8 @@ static void sweep_one(int parent, const char *name)
     ox_close(&fd);
 }
 
-/* --- making one -------------------------------------------------------------------------------- */
+/* --- making one
+ * -------------------------------------------------------------------------------- */
 
 static int is_named(int parent, const char *name, int fd)
 {
@@ -83,7 +86,8 @@ static int is_named(int parent, const char *name, int fd)
            by_name.st_dev == by_fd.st_dev && by_name.st_ino == by_fd.st_ino;
 }
 
-/* -EAGAIN: somebody who sweeps took it between two steps of ours for the leftover of a dead launcher. */
+/* -EAGAIN: somebody who sweeps took it between two steps of ours for the leftover of a dead
+ * launcher. */
 static int make_locked(int parent, const char *name)
 {
     int fd;
@@ -122,7 +126,8 @@ static int lists_controllers(int directory, const char *file, unsigned controlle
     return 1;
 }
 
-/* Let children of directory have the controllers. -EBUSY: it holds processes; -ENOENT: it has none to pass on. */
+/* Let children of directory have the controllers. -EBUSY: it holds processes; -ENOENT: it has
+ * none to pass on. */
 static int enable_controllers(int directory, unsigned controllers)
 {
     char orders[32];
@@ -166,8 +171,8 @@ static int make_base_in(int directory, const char *name, struct ox_cgroup_hierar
     return 0;
 }
 
-/* Version 2 climbs to the first ancestor that will do; the errno is that of our own cgroup then, unless that one
- * merely had nothing to pass on. */
+/* Version 2 climbs to the first ancestor that will do; the errno is that of our own cgroup then,
+ * unless that one merely had nothing to pass on. */
 static int make_base(const struct ox_cgroup_place *place, const char *name,
                      struct ox_cgroup_hierarchy *hierarchy)
 {
@@ -312,7 +317,8 @@ int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *re
     return r;
 }
 
-/* --- the end ----------------------------------------------------------------------------------- */
+/* --- the end
+ * ----------------------------------------------------------------------------------- */
 
 /* 1 when nothing of the base is left. */
 static int remove_base(struct ox_cgroup_base *base)

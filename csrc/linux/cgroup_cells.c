@@ -19,7 +19,8 @@
 #define PREFIX "cell-"
 #define NAME_SIZE sizeof(PREFIX "4294967295")
 #define NUMBER_SIZE sizeof("-9223372036854775808")
-/* PID_MAX_LIMIT of the kernel: pids.max takes nothing above, and nothing above could ever be reached. */
+/* PID_MAX_LIMIT of the kernel: pids.max takes nothing above, and nothing above could ever be
+ * reached. */
 #define PROCESSES_MAX 4194304
 #define REMOVE_WAIT_NS INT64_C(10000000)
 
@@ -50,7 +51,8 @@ void ox_cgroup_remove_cells(int base_directory)
     (void)ox_cgroup_each_name(base_directory, remove_one);
 }
 
-/* --- limits ------------------------------------------------------------------------------------ */
+/* --- limits
+ * ------------------------------------------------------------------------------------ */
 
 static int copy_if_empty(int parent, int directory, const char *name)
 {
@@ -99,7 +101,8 @@ static int optional(int r)
     return r == -ENOENT ? 0 : r;
 }
 
-/* The kernel counts pages. Above this many bytes it keeps "no limit" (PAGE_COUNTER_MAX), rightly so. */
+/* The kernel counts pages. Above this many bytes it keeps "no limit" (PAGE_COUNTER_MAX), rightly
+ * so. */
 static int limit_memory(int directory, int version, int64_t bytes)
 {
     int64_t page = sysconf(_SC_PAGESIZE);
@@ -112,7 +115,8 @@ static int limit_memory(int directory, int version, int64_t bytes)
         r = write_limit(directory, "memory.max", bytes);
         if (r < 0)
             return r;
-        /* Swap is not memory that a limit should buy. The file is missing where there is no swap support. */
+        /* Swap is not memory that a limit should buy. The file is missing where there is no swap
+         * support. */
         return optional(write_limit(directory, "memory.swap.max", 0));
     }
     r = write_limit(directory, "memory.limit_in_bytes", bytes);
@@ -129,7 +133,8 @@ static int limit_processes(int directory, int64_t processes)
     return write_limit(directory, "pids.max", processes);
 }
 
-/* --- counters ---------------------------------------------------------------------------------- */
+/* --- counters
+ * ---------------------------------------------------------------------------------- */
 
 static int open_file(int directory, const char *name, int flags)
 {
@@ -173,7 +178,8 @@ static int open_counters(const struct ox_cgroup_hierarchy *hierarchy, int direct
     return 0;
 }
 
-/* --- one cell ---------------------------------------------------------------------------------- */
+/* --- one cell
+ * ---------------------------------------------------------------------------------- */
 
 static int create_in(const struct ox_cgroup_hierarchy *hierarchy, const char *name,
                      const struct ox_cgroup_limits *limits, int *ret_directory,
@@ -256,7 +262,8 @@ void ox_cgroup_forget(struct ox_cgroup *cgroup)
     ox_close(&cgroup->peak_fd);
 }
 
-/* --- removal ----------------------------------------------------------------------------------- */
+/* --- removal
+ * ----------------------------------------------------------------------------------- */
 
 /* 1 when no hierarchy has the directory any more. */
 static int remove_cell(const struct ox_cgroup_base *base, uint32_t id)

@@ -1,10 +1,12 @@
-/* Directories and small files of a cgroup file system, always below a descriptor and never through a link. */
+/* Directories and small files of a cgroup file system, always below a descriptor and never
+ * through a link. */
 #ifndef OX_CGROUP_FILES_H
 #define OX_CGROUP_FILES_H
 
 #include "../core.h"
 
-/* Open the directory that the first length bytes of path name, below directory. Returns a descriptor. */
+/* Open the directory that the first length bytes of path name, below directory. Returns a
+ * descriptor. */
 int ox_cgroup_open_below(int directory, const char *path, size_t length);
 
 /* Read a whole file as text. -EOVERFLOW when it does not fit. */

@@ -25,7 +25,8 @@ struct lines {
     char buffer[LINE_SIZE];
 };
 
-/* The next line without its newline. A line that is too long is left out. 1, 0 at the end, or a negative errno. */
+/* The next line without its newline. A line that is too long is left out. 1, 0 at the end, or a
+ * negative errno. */
 static int next_line(struct lines *lines, char *ret_line)
 {
     size_t length = 0;
@@ -70,7 +71,8 @@ const char *ox_controller_name(int controller, int version)
     return names[controller];
 }
 
-/* --- /proc/self/cgroup ------------------------------------------------------------------------- */
+/* --- /proc/self/cgroup
+ * ------------------------------------------------------------------------- */
 
 static int keep_path(struct ox_cgroup_place *place, int version, const char *path)
 {
@@ -111,7 +113,8 @@ static int find_paths(int cgroup, struct ox_cgroup_place *places)
     return r;
 }
 
-/* --- /proc/self/mountinfo ---------------------------------------------------------------------- */
+/* --- /proc/self/mountinfo
+ * ---------------------------------------------------------------------- */
 
 struct mount {
     unsigned major, minor;

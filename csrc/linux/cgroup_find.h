@@ -1,4 +1,5 @@
-/* Where the controllers of cgroups are: in which hierarchy, mounted where, and the caller's own place in it. */
+/* Where the controllers of cgroups are: in which hierarchy, mounted where, and the caller's own
+ * place in it. */
 #ifndef OX_CGROUP_FIND_H
 #define OX_CGROUP_FIND_H
 
@@ -9,7 +10,7 @@
 enum ox_controller {
     OX_CONTROLLER_MEMORY = 0,
     OX_CONTROLLER_PIDS,
-    OX_CONTROLLER_CPU, /* accounting of CPU time: cpuacct, or cpu.stat, which version 2 always has */
+    OX_CONTROLLER_CPU, /* CPU time: cpuacct, or cpu.stat, which version 2 always has */
     OX_CONTROLLERS
 };
 
@@ -25,8 +26,9 @@ struct ox_cgroup_place {
         path[OX_CGROUP_PATH]; /* the caller's own cgroup, below mount; "" or "/...", without ".." */
 };
 
-/* Choose a hierarchy for each controller: version 1 where it is attached to one, else version 2. The descriptors
- * are of /proc/self/cgroup and /proc/self/mountinfo (proc(5), cgroups(7)). The caller closes each mount. */
+/* Choose a hierarchy for each controller: version 1 where it is attached to one, else version 2.
+ * The descriptors are of /proc/self/cgroup and /proc/self/mountinfo (proc(5), cgroups(7)). The
+ * caller closes each mount. */
 int ox_cgroup_find(int cgroup, int mountinfo, struct ox_cgroup_place ret[OX_CONTROLLERS],
                    struct ox_cgroup_problem *ret_problem);
 

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE 1
 #endif
 
-#include "counters.h"
+#include "../posix/counters.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -94,7 +94,8 @@ int ox_cgroup_reset_peak(int fd)
     while (size < 0 && errno == EINTR);
     if (size >= 0)
         return 0;
-    /* EBADF: memory.peak was not writable and is open for reading only. EINVAL: no such operation. */
+    /* EBADF: memory.peak was not writable and is open for reading only. EINVAL: no such
+     * operation. */
     return errno == EBADF || errno == EINVAL ? -EOPNOTSUPP : -errno;
 }
 

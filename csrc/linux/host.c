@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "../posix/system.h"
 #include "../wire.h"
 #include "launcher.h"
 #include "missing.h"
@@ -194,7 +195,7 @@ int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms)
         return 0;
     if (ox_wait_readable(launcher->pidfd, deadline) == -ETIMEDOUT) {
         r = -ETIMEDOUT;
-        (void)syscall(SYS_pidfd_send_signal, launcher->pidfd, SIGKILL, NULL, 0);
+        (void)ox_kill(launcher->pidfd);
         (void)ox_wait_readable(launcher->pidfd, ox_now_ns() + INT64_C(1000000000));
     }
     /* ECHILD: the host reaps everything itself, or ignores SIGCHLD. WNOHANG: no wait without a

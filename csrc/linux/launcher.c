@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "../posix/system.h"
 #include "../wire.h"
 #include "cell.h"
 #include "missing.h"
@@ -97,9 +98,9 @@ static int keep_descriptors(void)
     if (fcntl(OX_LAUNCHER_SOCKET, F_SETFD, FD_CLOEXEC) < 0 ||
         fcntl(OX_LAUNCHER_HOST, F_SETFD, FD_CLOEXEC) < 0)
         return -errno;
-    if (syscall(SYS_close_range, OX_LAUNCHER_HOST + 1, ~0U, 0) < 0)
+    if (chdir("/") < 0)
         return -errno;
-    return chdir("/") < 0 ? -errno : 0;
+    return ox_close_from(OX_LAUNCHER_HOST + 1);
 }
 
 static int refuse(struct ox_problem *problem, int stage, int r, const char *cause,
@@ -363,7 +364,7 @@ static void end_cells(struct launcher *launcher)
     /* All the kills before the first wait. */
     for (uint32_t i = 0; i < launcher->cells_max; i++) {
         if (launcher->cells[i].id != 0)
-            (void)syscall(SYS_pidfd_send_signal, launcher->cells[i].pidfd, SIGKILL, NULL, 0);
+            (void)ox_kill(launcher->cells[i].pidfd);
     }
     for (uint32_t i = 0; i < launcher->cells_max; i++) {
         if (launcher->cells[i].id != 0)

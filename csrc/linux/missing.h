@@ -1,10 +1,11 @@
-/* What the headers of an older system may lack, with the kernel that brought it. No other file defines
- * such a constant. Numbers of system calls are those of x86-64 and aarch64, which agree from 424 on. */
+/* What the headers of an older system may lack, with the kernel that brought it. No other file
+ * defines such a constant. Numbers of system calls are those of x86-64 and aarch64, which agree
+ * from 424 on. */
 #ifndef OX_MISSING_H
 #define OX_MISSING_H
 
-/* What has them on a newer system comes first, or it would define them a second time. <linux/mount.h> does
- * not go together with <sys/mount.h>. */
+/* What has them on a newer system comes first, or it would define them a second time.
+ * <linux/mount.h> does not go together with <sys/mount.h>. */
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sys/mount.h>
@@ -12,7 +13,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* --- system calls ------------------------------------------------------------------------------ */
+/* --- system calls
+ * ------------------------------------------------------------------------------ */
 
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424 /* Linux 5.1 */
@@ -48,7 +50,8 @@
 #define SYS_mount_setattr 442 /* Linux 5.12 */
 #endif
 
-/* --- clone, wait ------------------------------------------------------------------------------- */
+/* --- clone, wait
+ * ------------------------------------------------------------------------------- */
 
 #ifndef CLONE_NEWCGROUP
 #define CLONE_NEWCGROUP 0x02000000 /* Linux 4.6 */
@@ -57,7 +60,8 @@
 #define CLONE_PIDFD 0x00001000 /* Linux 5.2 */
 #endif
 
-/* An enumerator of <sys/wait.h> from glibc 2.36 on, which #ifdef does not see; the same number again does no harm. */
+/* An enumerator of <sys/wait.h> from glibc 2.36 on, which #ifdef does not see; the same number
+ * again does no harm. */
 #ifndef P_PIDFD
 #define P_PIDFD 3 /* Linux 5.4 */
 #endif
@@ -66,7 +70,8 @@
 #define CLOSE_RANGE_CLOEXEC (1U << 2) /* Linux 5.11 */
 #endif
 
-/* --- mounts ------------------------------------------------------------------------------------ */
+/* --- mounts
+ * ------------------------------------------------------------------------------------ */
 
 #ifndef OPEN_TREE_CLONE
 #define OPEN_TREE_CLONE 1 /* Linux 5.2 */
@@ -110,7 +115,8 @@
 #define FSCONFIG_CMD_CREATE 6 /* Linux 5.2 */
 #endif
 
-/* --- file systems ------------------------------------------------------------------------------ */
+/* --- file systems
+ * ------------------------------------------------------------------------------ */
 
 #ifndef CGROUP_SUPER_MAGIC
 #define CGROUP_SUPER_MAGIC 0x0027e0eb /* Linux 2.6.24 */
@@ -119,7 +125,8 @@
 #define CGROUP2_SUPER_MAGIC 0x63677270 /* Linux 4.5 */
 #endif
 
-/* --- prctl ------------------------------------------------------------------------------------- */
+/* --- prctl
+ * ------------------------------------------------------------------------------------- */
 
 #ifndef PR_SCHED_CORE
 #define PR_SCHED_CORE 62 /* Linux 5.14 */

@@ -1,7 +1,8 @@
-/* The default filter on system calls. The policy is the table syscalls.h; this file turns it into BPF.
+/* The default filter on system calls. The policy is the table syscalls.h; this file turns it
+ * into BPF.
  *
- * The program is a search tree over ranges of numbers that share an action: each call costs seven or
- * eight comparisons, where a list in line costs hundreds. */
+ * The program is a search tree over ranges of numbers that share an action: each call costs
+ * seven or eight comparisons, where a list in line costs hundreds. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
@@ -92,7 +93,8 @@ static const struct sock_filter code_allow[] = { ALLOWED };
 static const struct sock_filter code_eperm[] = { REFUSED(EPERM) };
 static const struct sock_filter code_kill[] = { KILLED };
 
-/* CLONE_NEWTIME needs no mention: it is in the bits of the exit signal, and only clone3 knows it. */
+/* CLONE_NEWTIME needs no mention: it is in the bits of the exit signal, and only clone3 knows
+ * it. */
 static const struct sock_filter code_clone[] = {
     LOAD_ARGUMENT(0),
     IF_ANY_BIT(NAMESPACE_FLAGS, 0, 1),
@@ -139,8 +141,8 @@ static const struct sock_filter code_prctl[] = {
     ALLOWED,
 };
 
-/* The native personality and the query. Others switch off address randomisation or turn reading into
- * executing. */
+/* The native personality and the query. Others switch off address randomisation or turn reading
+ * into executing. */
 static const struct sock_filter code_personality[] = {
     LOAD_ARGUMENT(0), IF_EQUAL(0, 1, 0), IF_EQUAL(0xffffffff, 0, 1), ALLOWED, REFUSED(EPERM),
 };
@@ -152,10 +154,10 @@ static const struct sock_filter code_personality[] = {
 static const struct sock_filter code_mknod[] = { CHECK_MODE(1) };
 static const struct sock_filter code_mknodat[] = { CHECK_MODE(2) };
 
-/* A filter cannot tell a thread's own id from another's, so it is pid 0 or nothing: with one uid for
- * warden and plugin a plugin could slow down its warden, or at levels without a pid namespace any
- * process of the user. pthread_setaffinity_np() and pthread_setschedparam() name a thread by number
- * and fail with EPERM; sched_setaffinity(0, ...) works. */
+/* A filter cannot tell a thread's own id from another's, so it is pid 0 or nothing: with one uid
+ * for warden and plugin a plugin could slow down its warden, or at levels without a pid
+ * namespace any process of the user. pthread_setaffinity_np() and pthread_setschedparam() name a
+ * thread by number and fail with EPERM; sched_setaffinity(0, ...) works. */
 static const struct sock_filter code_self[] = {
     LOAD_ARGUMENT(0),
     IF_EQUAL(0, 0, 1),
@@ -245,8 +247,8 @@ static size_t find_ranges(uint32_t arch, struct range *ret_ranges)
     return count;
 }
 
-/* A node is one comparison, and one jump more when the right half starts further away than the eight
- * bits of a conditional jump reach. */
+/* A node is one comparison, and one jump more when the right half starts further away than the
+ * eight bits of a conditional jump reach. */
 #define NEAR 255
 
 static size_t tree_size(const struct range *ranges, size_t count)

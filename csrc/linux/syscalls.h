@@ -1,12 +1,14 @@
 /* The system calls of Linux and what the default filter does with each: one policy for both
- * architectures. Include it with OX_SYSCALL(name, x86_64, aarch64, action) defined; -1 means that the
- * architecture has no such call. The numbers stand here because headers are older than kernels. What
- * is not listed is newer than this table and is answered with ENOSYS.
+ * architectures. Include it with OX_SYSCALL(name, x86_64, aarch64, action) defined; -1 means
+ * that the architecture has no such call. The numbers stand here because headers are older than
+ * kernels. What is not listed is newer than this table and is answered with ENOSYS.
  *
- * Sources: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h of the kernel.
+ * Sources: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h of the
+ * kernel.
  *
- * ALLOW, EPERM and ENOSYS are what they say; every other action is a check of arguments in seccomp.c.
- * EPERM: the call is known and refused. ENOSYS: a caller is expected to go another way. */
+ * ALLOW, EPERM and ENOSYS are what they say; every other action is a check of arguments in
+ * seccomp.c. EPERM: the call is known and refused. ENOSYS: a caller is expected to go another
+ * way. */
 /* clang-format off */
 
 /* Files and directories. */

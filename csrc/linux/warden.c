@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "../posix/system.h"
 #include "../posix/steps.h"
 #include "../wire.h"
 #include "jail.h"
@@ -88,7 +89,7 @@ static int arrange_descriptors(int null, int *socket, int *oom_score, int *signa
             return -errno;
         *kept[i] = FIRST_OWN + (int)i;
     }
-    return syscall(SYS_close_range, FIRST_OWN + 3, ~0U, 0) < 0 ? -errno : 0;
+    return ox_close_from(FIRST_OWN + 3);
 }
 
 static int open_signals(void)

@@ -179,7 +179,6 @@ int ox_pump_pending(const struct ox_pump *pump)
 
 void ox_pump_free(struct ox_pump *pump)
 {
-    ox_close(&pump->source);
     free(pump->bytes);
     pump->bytes = NULL;
 }

@@ -10,14 +10,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../linux/counters.h"
-#include "../linux/missing.h"
 #include "../wire.h"
+#include "counters.h"
 #include "fd.h"
 #include "pump.h"
+#include "system.h"
 
 #define MS INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
@@ -284,7 +283,7 @@ static void check_limits(struct ox_run *run, int64_t now)
     if (now >= run->kill_at) {
         if (!run->killed) {
             run->killed = 1;
-            (void)syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+            (void)ox_kill(run->pidfd);
             run->kill_at = now + GIVE_UP_NS;
         } else {
             /* Not even SIGKILL ended it: a process hangs in the kernel. The cell is given up. */
@@ -534,6 +533,13 @@ void ox_run_abandon(struct ox_run *run)
     }
 }
 
+void ox_run_forget(struct ox_run *run)
+{
+    ox_close(&run->outputs[0].source);
+    ox_close(&run->outputs[1].source);
+    ox_close(&run->input);
+}
+
 void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome)
 {
     *ret_outcome = run->outcome;
@@ -554,8 +560,8 @@ void ox_run_free(struct ox_run *run)
 {
     if (run == NULL)
         return;
+    ox_run_forget(run);
     ox_pump_free(&run->outputs[0]);
     ox_pump_free(&run->outputs[1]);
-    ox_close(&run->input);
     free(run);
 }

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../linux/missing.h"
+#include "system.h"
 
 static int apply_session(const struct ox_step_plan *plan)
 {
@@ -80,7 +80,7 @@ static int apply_descriptors(const struct ox_step_plan *plan)
 {
     unsigned first = plan->fds[3] >= 0 ? 4 : 3;
 
-    return syscall(SYS_close_range, first, ~0U, 0) < 0 ? -errno : 0;
+    return ox_close_from(first);
 }
 
 static int apply_signals(const struct ox_step_plan *plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,9 @@ _CONF = "/etc/ld.so.conf"
 #: Loaded with dlopen() by glibc itself, for pthread_cancel and backtraces.
 _ON_DEMAND = ("libgcc_s.so.1",)
 _CLOSURE_MAX = 180
+#: Far above what linkers write, so that a forged count costs no time.
+_SEGMENTS_MAX = 256
+_TAGS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,6 @@ class Needs:
 
 def needs(stream: BinaryIO, path: str) -> Needs:
     """Read an ELF file's headers. Raise ``LaunchError`` for another machine or a broken file."""
-    from elftools.common.exceptions import ELFError
     from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
 
@@ -52,19 +55,22 @@ def needs(stream: BinaryIO, path: str) -> Needs:
         interpreter: str | None = None
         libraries: list[str] = []
         directories: list[str] = []
-        for segment in elf.iter_segments():
+        for segment in itertools.islice(elf.iter_segments(), _SEGMENTS_MAX):
             if segment.header["p_type"] == "PT_INTERP":
                 # The attributes of segments and tags depend on their type: made at run time.
                 interpreter = str(cast(Any, segment).get_interp_name())
             elif isinstance(segment, DynamicSegment):
-                for tag in cast(Iterable[Any], segment.iter_tags()):
+                for tag in cast(Iterable[Any], itertools.islice(segment.iter_tags(), _TAGS_MAX)):
                     if tag.entry.d_tag == "DT_NEEDED":
                         libraries.append(str(tag.needed))
                     elif tag.entry.d_tag == "DT_RUNPATH":
                         directories.extend(str(tag.runpath).split(":"))
                     elif tag.entry.d_tag == "DT_RPATH":
                         directories.extend(str(tag.rpath).split(":"))
-    except (ELFError, ValueError, KeyError, IndexError, OverflowError, MemoryError) as broken:
+    except LaunchError:
+        raise
+    except Exception as broken:
+        # The bytes are the attacker's, and what the library raises for nonsense is of many kinds.
         raise LaunchError(
             "exec", errno.ENOEXEC, f"its ELF headers cannot be read: {broken}", path=path
         ) from None

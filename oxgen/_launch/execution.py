@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -88,6 +89,7 @@ class Execution:
         if lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
             raise _never_ran(error, order)
         self._run = run[0]
+        _under_way.add(self)
 
     def step(self, slice_ms: int) -> bool:
         """Go on for at most this long (-1: no bound); True when there is news: started or ended."""
@@ -219,6 +221,18 @@ class Execution:
         size = ffi.new("uint64_t *")
         text = lib.ox_run_captured(self._run, stream, size)
         return bytes(ffi.buffer(text, size[0])) if size[0] else b""
+
+
+_under_way: weakref.WeakSet[Execution] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for execution in list(_under_way):
+        if execution._run is not None:
+            lib.ox_run_forget(execution._run)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _in_main_thread() -> bool:

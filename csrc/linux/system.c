@@ -1,0 +1,22 @@
+/* What the portable part asks of Linux. */
+#include "../core.h"
+#include "../posix/system.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "missing.h"
+
+int ox_kill(int handle)
+{
+    if (syscall(SYS_pidfd_send_signal, handle, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+        return -errno;
+    return 0;
+}
+
+int ox_close_from(unsigned first)
+{
+    return syscall(SYS_close_range, first, ~0U, 0) < 0 ? -errno : 0;
+}

@@ -1,0 +1,11 @@
+/* What the portable part asks of the system. Each system answers in a file of its own. */
+#ifndef OX_SYSTEM_H
+#define OX_SYSTEM_H
+
+/* SIGKILL to the process of a handle (Linux: a pidfd). 0 also when it has ended already. */
+int ox_kill(int handle);
+
+/* Close every descriptor from first on. Async-signal-safe. */
+int ox_close_from(unsigned first);
+
+#endif
