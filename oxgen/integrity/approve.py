@@ -1,0 +1,335 @@
+"""Approve: the one way from files on a disk to bytes that may start as a plugin.
+
+A plugin is approved if its manifest and its artifact are on the ALLOWLIST of the operator's trust
+root, with these digests and at these places below it, and if the artifact carries a signature by
+one of the operator's keys. Nothing that the plugin's own folder holds (a list, a key, ``trusted``)
+counts, and no argument or environment variable leaves a check out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+from dataclasses import dataclass
+from types import TracebackType
+
+from ..errors import IntegrityError, ManifestError
+from ..limits import MIB
+from ..manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest, relative_path_fault
+from .allowlist import Allowlist, Entry
+from .files import checked_name, shown
+from .keys import MAX_KEY_BYTES, PublicKey, load_certificate_key, load_public_key
+from .sealed import seal_copy, sha256_of
+from .signature import MAX_SIGNATURE_BYTES, verify_digest
+from .trust import OpenRoot, TrustRoot
+
+__all__ = ["MAX_ARTIFACT_BYTES", "Approved", "approve", "approve_files"]
+
+MAX_ARTIFACT_BYTES = 512 * MIB
+_MANIFEST = "manifest.json"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Approved:
+    """The proof of an approval: it owns the bytes that were hashed, and those are started.
+
+    ``descriptor`` is a memfd sealed against every change, with offset 0; it belongs to this object
+    until ``close`` or the end of the ``with`` block. ``digest`` and ``manifest_digest`` are
+    lower-case hex SHA-256, ``signer`` the id of the operator's key, ``size`` bytes, ``path`` where
+    the artifact was (for messages only: what is there now is somebody else's affair).
+    """
+
+    __slots__ = (
+        "_descriptor",
+        "digest",
+        "manifest",
+        "manifest_digest",
+        "path",
+        "signer",
+        "size",
+    )
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        manifest_digest: str,
+        digest: str,
+        signer: str,
+        size: int,
+        path: str,
+        descriptor: int,
+    ) -> None:
+        self.manifest = manifest
+        self.manifest_digest = manifest_digest
+        self.digest = digest
+        self.signer = signer
+        self.size = size
+        self.path = path
+        self._descriptor = descriptor
+
+    @property
+    def name(self) -> str:
+        """The plugin's name, as the manifest has it."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """The plugin's version, as the manifest has it."""
+        return self.manifest.version
+
+    @property
+    def entry(self) -> str:
+        """The file name in the cell: the program is ``/bin/<entry>``."""
+        return self.manifest.entry
+
+    @property
+    def descriptor(self) -> int:
+        """The sealed memfd; ``ValueError`` once it is closed."""
+        if self._descriptor < 0:
+            raise ValueError(f"the approval of {self.name} is closed")
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the descriptor; doing it twice is fine."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> Approved:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Approved {self.name} {self.version} sha256:{self.digest}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """A manifest below the trust root: folder ("" is the root), path, the name asked for."""
+
+    folder: str
+    manifest: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Artifact:
+    """A sealed artifact whose signature was verified; whoever gets it owns the descriptor."""
+
+    descriptor: int
+    digest: str
+    size: int
+    path: str
+    signer: PublicKey
+
+
+def approve(plugin: str | os.PathLike[str], root: TrustRoot) -> Approved:
+    """Check a plugin against ``root`` and return the bytes that may start.
+
+    ``plugin`` is an existing folder or manifest file, else the name of a folder of the trust root.
+    Its files must lie below the trust root (a link on the way there is resolved first, one below
+    the root is refused). Raises ``IntegrityError`` and ``ManifestError``.
+    """
+    with root.open() as opened:
+        allowlist = opened.allowlist()
+        keys = opened.keys()
+        place = _find(plugin, opened)
+        content = opened.read(place.manifest, MAX_MANIFEST_BYTES)
+        manifest_digest = hashlib.sha256(content).hexdigest()
+        _require(allowlist, place.manifest, manifest_digest, opened)
+        manifest = _parse(content, place)
+        artifact = _verified(manifest, place, opened, keys, allowlist)
+    return Approved(
+        manifest=manifest,
+        manifest_digest=manifest_digest,
+        digest=artifact.digest,
+        signer=artifact.signer.key_id,
+        size=artifact.size,
+        path=opened.path(artifact.path),
+        descriptor=artifact.descriptor,
+    )
+
+
+def approve_files(root: TrustRoot, manifest_path: str | os.PathLike[str]) -> tuple[Entry, Entry]:
+    """Put a plugin's artifact and manifest on the ALLOWLIST; return the two entries.
+
+    The lines are written only after the manifest was parsed and the artifact's signature verified
+    against a key of ``root``; what is written are the digests of those very bytes. The list is
+    replaced atomically under a lock, its comments stay, a path that was listed gets its new digest.
+    ``manifest_path`` may be whatever ``approve`` takes. Raises what ``approve`` raises, ``busy``
+    and ``not_writable``.
+    """
+    with root.open() as opened, opened.locked():
+        keys = opened.keys()
+        place = _find(manifest_path, opened)
+        content = opened.read(place.manifest, MAX_MANIFEST_BYTES)
+        manifest = _parse(content, place)
+        artifact = _verified(manifest, place, opened, keys, None)
+        os.close(artifact.descriptor)
+        entries = (
+            Entry(artifact.digest, artifact.path),
+            Entry(hashlib.sha256(content).hexdigest(), place.manifest),
+        )
+        opened.add(entries)
+    return entries
+
+
+def _find(plugin: str | os.PathLike[str], opened: OpenRoot) -> _Place:
+    """Say where below the trust root the manifest of ``plugin`` is."""
+    text = checked_name(plugin)
+    if os.path.isdir(text):
+        return _place(_below(text, text, opened), _MANIFEST, None)
+    if os.path.lexists(text):
+        parent, name = os.path.split(text)
+        return _place(_below(parent or ".", text, opened), name, None)
+    if not _NAME.fullmatch(text) or ".." in text:
+        raise IntegrityError(
+            "not_found",
+            "there is no such folder or manifest, and it is not a plugin's name"
+            f" ({_NAME.pattern}, no '..')",
+            path=shown(text),
+        )
+    try:
+        os.stat(text, dir_fd=opened.descriptor, follow_symlinks=False)
+    except OSError as exc:
+        message = f"there is no such folder here, and the trust root {opened.path('')} has none"
+        raise IntegrityError("not_found", message, path=shown(text)) from exc
+    return _place(text, _MANIFEST, text)
+
+
+def _below(folder: str, plugin: str, opened: OpenRoot) -> str:
+    """Return the real path of ``folder`` relative to the trust root, or refuse it."""
+    real = os.path.realpath(folder)
+    if real == opened.directory:
+        return ""
+    prefix = opened.directory.rstrip("/") + "/"
+    if not real.startswith(prefix):
+        raise IntegrityError(
+            "not_listed",
+            f"lies outside the trust root {shown(opened.directory)}, whose ALLOWLIST names files"
+            " below it only; copy it there and approve it there",
+            path=shown(plugin),
+        )
+    return real.removeprefix(prefix)
+
+
+def _place(folder: str, manifest: str, name: str | None) -> _Place:
+    relative = posixpath.join(folder, manifest)
+    fault = relative_path_fault(relative)
+    if fault is not None:
+        raise IntegrityError(
+            "bad_path", f"the path below the trust root {fault}", path=shown(relative)
+        )
+    return _Place(folder=folder, manifest=relative, name=name)
+
+
+def _parse(content: bytes, place: _Place) -> Manifest:
+    manifest = parse_manifest(content)
+    if place.name is not None and manifest.name != place.name:
+        raise ManifestError(
+            "name", f"is {manifest.name!r} in the folder {place.name!r}; they must be equal"
+        )
+    return manifest
+
+
+def _require(allowlist: Allowlist, path: str, digest: str, opened: OpenRoot) -> None:
+    wanted = _listed_digest(allowlist, path, opened)
+    if wanted != digest:
+        raise IntegrityError(
+            "digest_mismatch",
+            f"has SHA-256 {digest}, the ALLOWLIST has {wanted}; look at what changed, then approve"
+            " it again",
+            path=opened.path(path),
+        )
+
+
+def _listed_digest(allowlist: Allowlist, path: str, opened: OpenRoot) -> str:
+    wanted = allowlist.digest_of(path)
+    if wanted is None:
+        raise IntegrityError(
+            "not_listed",
+            f"is not on the ALLOWLIST of {shown(opened.directory)} as {path!a};"
+            " approve the plugin first",
+            path=opened.path(path),
+        )
+    return wanted
+
+
+def _verified(
+    manifest: Manifest,
+    place: _Place,
+    opened: OpenRoot,
+    keys: tuple[PublicKey, ...],
+    allowlist: Allowlist | None,
+) -> _Artifact:
+    """Seal the artifact, hold it against the list (if there is one yet) and check its signature."""
+    path = posixpath.join(place.folder, manifest.artifact)
+    with opened.regular(path, MAX_ARTIFACT_BYTES) as source:
+        if allowlist is not None:
+            # Before 512 MiB are copied for somebody who was never allowed.
+            _listed_digest(allowlist, path, opened)
+        copy, size = seal_copy(source, path=opened.path(path), max_bytes=MAX_ARTIFACT_BYTES)
+    try:
+        digest = sha256_of(copy)
+        if allowlist is not None:
+            _require(allowlist, path, digest.hex(), opened)
+        candidates = _candidates(manifest, place, opened, keys)
+        signature_path = posixpath.join(place.folder, manifest.signature_path)
+        signature = _read_signature(opened, signature_path)
+        signer = verify_digest(digest, signature, candidates, path=opened.path(signature_path))
+    except BaseException:
+        os.close(copy)
+        raise
+    return _Artifact(descriptor=copy, digest=digest.hex(), size=size, path=path, signer=signer)
+
+
+def _read_signature(opened: OpenRoot, path: str) -> bytes:
+    try:
+        return opened.read(path, MAX_SIGNATURE_BYTES)
+    except IntegrityError as exc:
+        if exc.reason != "not_found":
+            raise
+        message = "the signature is missing; sign the artifact or name its file in the manifest"
+        raise IntegrityError("missing_signature", message, path=opened.path(path)) from exc
+
+
+def _candidates(
+    manifest: Manifest, place: _Place, opened: OpenRoot, keys: tuple[PublicKey, ...]
+) -> tuple[PublicKey, ...]:
+    """Return the operator's keys that may have signed: the one the manifest names, or all."""
+    reference = manifest.signature
+    if reference.public_key is not None:
+        field, text, load = "signature.publicKey", reference.public_key, load_public_key
+    elif reference.certificate is not None:
+        field, text, load = "signature.certificate", reference.certificate, load_certificate_key
+    else:
+        return keys
+    if text.lstrip().startswith("-----BEGIN "):
+        path = f"{opened.path(place.manifest)}: {field}"
+        named = load(text.encode("utf-8"), path=path)
+    else:
+        relative = posixpath.normpath(posixpath.join(place.folder, text))
+        if relative == ".." or relative.startswith("../"):
+            message = f"{field} leaves the trust root: {text!a}"
+            raise IntegrityError("bad_path", message, path=opened.path(place.manifest))
+        path = opened.path(relative)
+        named = load(opened.read(relative, MAX_KEY_BYTES), path=path)
+    for key in keys:
+        if key == named:
+            return (key,)
+    raise IntegrityError(
+        "untrusted_key",
+        f"{field} is the key {named.key_id}, which is none of {opened.path('keys')};"
+        " only the operator's own keys count",
+        path=path,
+    )
