@@ -332,12 +332,9 @@ def _checked(
     tenant: str,
     task_id: str | None,
 ) -> tuple[tuple[str, ...], Sandbox, Limits]:
-    if isinstance(args, (str, bytes)) or not args:
+    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence) or not args:
         raise UsageError(f"args must be a sequence of at least the program's name, got {args!r}")
-    words = tuple(os.fspath(word) for word in args)
-    for word in words:
-        if not isinstance(word, str) or "\0" in word:
-            raise UsageError(f"args must be text without NUL, got {word!r}")
+    words = tuple(_word(word) for word in args)
     _typed("sandbox", sandbox, Sandbox)
     _typed("limits", limits, Limits)
     if input is not None and not isinstance(input, bytes):
@@ -345,6 +342,13 @@ def _checked(
     if not isinstance(tenant, str) or not (task_id is None or isinstance(task_id, str)):
         raise UsageError("tenant must be text, task_id text or None")
     return words, sandbox or Sandbox(), limits or Limits()
+
+
+def _word(word: object) -> str:
+    text = os.fspath(word) if isinstance(word, os.PathLike) else word
+    if not isinstance(text, str) or "\0" in text:
+        raise UsageError(f"args must be text or paths without NUL, got {word!r}")
+    return text
 
 
 def _typed(name: str, value: object, wanted: type) -> None:

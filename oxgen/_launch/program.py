@@ -86,6 +86,10 @@ def open_program(name: str, runtime: Runtime) -> Iterator[Program]:
         )
         needed = _needed(descriptor, path, runtime, identity)
         digest = None
+        if not needed.prefix and not what.st_mode & 0o111:
+            raise LaunchError(
+                "exec", errno.EACCES, "is not executable", remedy="chmod +x it", path=path
+            )
         if not _open_to_others(what.st_mode, needed):
             descriptor, digest = _copy(descriptor, path)
         yield Program(entry, descriptor, digest, (entry, *identity), needed)
@@ -142,8 +146,6 @@ def _copy(descriptor: int, path: str) -> tuple[int, str]:
     """Replace the descriptor by a sealed copy for the launcher's store, with its digest."""
     import fcntl
 
-    if not os.fstat(descriptor).st_mode & 0o555:
-        raise LaunchError("exec", errno.EACCES, "may be neither read nor executed", path=path)
     copy = os.memfd_create("oxgen-program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     digest = hashlib.sha256()
     total = 0

@@ -144,6 +144,17 @@ def test_a_program_that_others_may_not_run_is_copied_with_its_digest(tmp_path: P
     assert len(look(program).digest or "") == 64
 
 
+def test_a_program_without_any_execute_bit_is_refused(tmp_path: Path) -> None:
+    program = build(tmp_path, "-static")
+    program.chmod(0o644)
+    with pytest.raises(LaunchError, match=r"not executable.*chmod"):
+        look(program)
+
+
+def test_a_script_needs_no_execute_bit(tmp_path: Path) -> None:
+    assert look(script(tmp_path, b"#!/usr/bin/env python3\n", 0o644)).needed.prefix
+
+
 def test_a_program_that_nobody_may_run_is_refused(tmp_path: Path) -> None:
     program = build(tmp_path, "-static")
     program.chmod(0o200)
