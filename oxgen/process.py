@@ -49,7 +49,7 @@ def run(
     latest one second after ``wall_seconds``, counted from the launch, unless the caller's own
     stdout is not being read. Raises ``LaunchError`` or ``UnsupportedError`` when the program never
     ran, ``RunFailedError`` with ``check``, ``UsageError`` for bad values. ``KeyboardInterrupt``
-    kills the run before it is passed on.
+    kills the run before it is passed on; its attribute ``completed`` then says how the run ended.
     """
     words, box, bounds = _checked(args, sandbox, limits, input, tenant, task_id)
     pool = launcher or _launch.default_launcher()

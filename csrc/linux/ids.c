@@ -73,9 +73,13 @@ int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids,
     return 0;
 }
 
+/* The bytes of both uids, at their own numbers: ranges of other launchers may begin elsewhere. */
 static int lock_slot(const struct ox_ids *ids, uint32_t slot, short type)
 {
-    struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = slot, .l_len = 1 };
+    struct flock lock = { .l_type = type,
+                          .l_whence = SEEK_SET,
+                          .l_start = (off_t)ids->base + 2 * (off_t)slot,
+                          .l_len = 2 };
 
     return fcntl(ids->lock, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
 }

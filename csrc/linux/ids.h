@@ -8,7 +8,7 @@
 #define OX_PAIRS_MAX 65536u
 
 struct ox_ids {
-    int lock; /* every pair is one byte of this file */
+    int lock; /* every uid is one byte of this file, at its number */
     uint32_t base;
     uint32_t pairs;
     uint32_t next;

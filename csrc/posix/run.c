@@ -134,10 +134,11 @@ static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *s
     const uint64_t none = (uint64_t)RLIM_INFINITY;
     uint64_t cpu = none;
 
-    /* The tree's CPU time is watched by us. This is the backstop, a second or two later: soft
+    /* The tree's CPU time is watched by us. This is the backstop, a quarter and a second later: it
+     * counts ticks, which on a virtual machine run ahead of the time that was really had. Soft
      * below hard, or the signal would be a bare SIGKILL (setrlimit(2)). */
     if (spec->cpu_ns >= 0)
-        cpu = (uint64_t)((spec->cpu_ns + SECOND - 1) / SECOND) + 1;
+        cpu = (uint64_t)((spec->cpu_ns + spec->cpu_ns / 4 + SECOND - 1) / SECOND) + 1;
     add_rlimit(head, RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1);
     add_rlimit(head, RLIMIT_NOFILE, spec->open_files < 0 ? none : (uint64_t)spec->open_files,
                spec->open_files < 0 ? none : (uint64_t)spec->open_files);

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from .ends import classify
 from .execution import Execution, Order, Stream, standard_stream, timestamp
-from .launcher import EXECUTABLE, PROPERTIES, Launcher, default_launcher
+from .launcher import (
+    EXECUTABLE,
+    PROPERTIES,
+    UID_BASE,
+    UID_COUNT,
+    Launcher,
+    default_launcher,
+)
 from .native import stages
 from .program import Program, open_program, verified_program
 
 __all__ = [
     "EXECUTABLE",
     "PROPERTIES",
+    "UID_BASE",
+    "UID_COUNT",
     "Execution",
     "Launcher",
     "Order",

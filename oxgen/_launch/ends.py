@@ -12,6 +12,8 @@ from ..result import Termination, signal_name
 
 __all__ = ["Cause", "Facts", "classify"]
 
+_TICKS_RUN_AHEAD = 0.75
+
 Cause = Literal["none", "timeout", "cpu", "cancelled"]
 
 
@@ -66,6 +68,13 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
         and facts.cpu_seconds >= limits.cpu_seconds
     ):
         return end("cpu_limit", _cpu_detail(facts, limits))
+    if (
+        limits.cpu_seconds is not None
+        and signal == signals.SIGXCPU
+        and facts.cpu_seconds >= limits.cpu_seconds * _TICKS_RUN_AHEAD
+    ):
+        # RLIMIT_CPU counts ticks, the cgroup what was really had: near the limit the first may win.
+        return end("cpu_limit", _cpu_detail(facts, limits), certain=False)
     if signal == signals.SIGSYS:
         # The kernel's filter sends it, and so can the program itself.
         return end(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from ..errors import LaunchError, LostError
+from ..errors import LaunchError, LostError, OxgenError
 from ..limits import Limits
 from ..result import Completed, Output, Usage
 from ..sandbox import Sandbox
@@ -105,13 +106,19 @@ class Execution:
         return self._ended
 
     def run_to_end(self) -> None:
-        """Pump until the run ends. An exception that a signal handler raises kills it first."""
+        """Pump until the run ends.
+
+        An exception that a signal handler raises kills it first, and then carries how the run ended
+        as its attribute ``completed`` (unless the program never ran).
+        """
         slice_ms = _MAIN_THREAD_SLICE_MS if _in_main_thread() else -1
         try:
             while not self._ended:
                 self.step(slice_ms)
-        except BaseException:
+        except BaseException as interrupt:
             self.kill()
+            with contextlib.suppress(OxgenError):
+                interrupt.__dict__["completed"] = self.complete()
             raise
 
     def cancel(self) -> None:

@@ -21,7 +21,17 @@ from . import refusals
 from .native import ffi, lib, stage_name
 from .program import Program
 
-__all__ = ["EXECUTABLE", "PROPERTIES", "Cell", "Launcher", "Lease", "Tenancy", "default_launcher"]
+__all__ = [
+    "EXECUTABLE",
+    "PROPERTIES",
+    "UID_BASE",
+    "UID_COUNT",
+    "Cell",
+    "Launcher",
+    "Lease",
+    "Tenancy",
+    "default_launcher",
+]
 
 #: The launcher executable of this package.
 EXECUTABLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_launcher")

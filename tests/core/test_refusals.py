@@ -109,6 +109,24 @@ def test_two_launchers_never_share_a_uid_pair(pause: str) -> None:
         assert refused.value.stage == "uid_pair"
 
 
+@pytest.mark.parametrize("base", [1_990_000_099, 1_990_000_100, 1_990_000_101])
+def test_launchers_with_overlapping_ranges_never_share_a_uid(pause: str, base: int) -> None:
+    first = oxgen.Launcher(cells=1, uid_base=1_990_000_100, uid_count=2)
+    second = oxgen.Launcher(cells=1, uid_base=base, uid_count=2)
+    with first, second:
+        assert oxgen.run([pause], launcher=first).returncode == 0
+        with pytest.raises(oxgen.UnsupportedError):
+            oxgen.run([pause], launcher=second)
+
+
+def test_launchers_with_neighbouring_ranges_both_run(pause: str) -> None:
+    first = oxgen.Launcher(cells=1, uid_base=1_990_000_100, uid_count=2)
+    second = oxgen.Launcher(cells=1, uid_base=1_990_000_102, uid_count=2)
+    with first, second:
+        assert oxgen.run([pause], launcher=first).returncode == 0
+        assert oxgen.run([pause], launcher=second).returncode == 0
+
+
 def test_a_cell_that_died_while_idle_is_named(pause: str) -> None:
     with oxgen.Launcher(cells=1) as launcher:
         assert oxgen.run([pause], launcher=launcher).returncode == 0

@@ -47,6 +47,12 @@ def test_the_backstop_of_the_cpu_limit_is_cpu_limit(number: int) -> None:
     assert ended(number, cpu=5.2)[1].reason == "cpu_limit"
 
 
+def test_the_backstop_that_came_a_little_early_is_inferred() -> None:
+    _, end = ended(signal.SIGXCPU, cpu=4.8)
+    assert (end.reason, end.certain) == ("cpu_limit", False)
+    assert ended(signal.SIGXCPU, cpu=3.0)[1].reason == "killed"
+
+
 def test_our_own_kill_is_known_by_its_flag() -> None:
     assert ended(signal.SIGKILL, cause="timeout")[1].reason == "timeout"
     assert ended(signal.SIGKILL, cause="cpu", cpu=5.0)[1].reason == "cpu_limit"

@@ -1,0 +1,114 @@
+"""``0xgenctl run``: any command, in a sandbox, with no trust in it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import get_args
+
+import click
+
+from ..errors import OxgenError
+from ..sandbox import Runtime
+from .options import Environment, Label, limit_options, limits_from, status_options, task_option
+from .outcome import cancelled, ended_by, finish, never_ran
+from .status import StatusSink, cancellable, noise_on_stderr
+
+__all__ = ["run"]
+
+_EXAMPLES = """\
+\b
+Examples:
+  0xgenctl run -- ./scanner --fast target.txt
+  0xgenctl run --wall-limit 5s --memory-limit 64M -- ./scanner
+  0xgenctl run --env MODE=quick --cwd /tmp --runtime python -- ./check.py
+  0xgenctl run --json-status-fd 3 -- ./scanner 3>status.json
+
+\b
+The exit status is the command's own, or 124 wall limit, 137 memory limit,
+152 CPU limit, 159 denied system call, 128+n signal n, 125 oxgen failed,
+126 refused, 127 not found, 130 cancelled. A command can return these numbers
+too: programs read the status object (--json-status-fd).
+"""
+
+
+@click.command(
+    "run",
+    epilog=_EXAMPLES,
+    short_help="Run any command in a sandbox.",
+    context_settings={"allow_interspersed_args": False},
+)
+@limit_options(defaults=True)
+@click.option(
+    "--runtime",
+    type=click.Choice(get_args(Runtime)),
+    default="auto",
+    show_default=True,
+    help="what the command needs beside itself; auto looks at the file",
+)
+@click.option(
+    "--level", metavar="LEVEL", help="accept this level of isolation only  [default: the strongest]"
+)
+@click.option(
+    "--env", "env", type=Environment(), multiple=True, metavar="K=V", help="set a variable inside"
+)
+@click.option(
+    "--cwd",
+    default="/workspace",
+    show_default=True,
+    metavar="DIR",
+    help="start in this directory of the sandbox",
+)
+@click.option(
+    "--tenant", type=Label(), metavar="T", help="never share a prepared sandbox with other tenants"
+)
+@task_option
+@status_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD ARGS")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    runtime: Runtime,
+    level: str | None,
+    env: tuple[tuple[str, str], ...],
+    cwd: str,
+    tenant: str | None,
+    task_id: str | None,
+    status_descriptor: int | None,
+    json_stdout: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run CMD with ARGS in a sandbox: no network, no files but its own, limits on everything.
+
+    CMD with a slash is a path; without one it is looked up in PATH. Its stdin is empty, its
+    output is copied to stdout and stderr.
+    """
+    if not command[0]:
+        raise click.UsageError("CMD is empty; accepted: a path, or a name to look up in PATH", ctx)
+    from .. import process
+    from ..sandbox import Sandbox
+
+    sink = StatusSink(status_descriptor, on_stdout=json_stdout)
+    limits = limits_from(ctx)
+    launched = False
+    try:
+        sandbox = Sandbox(runtime=runtime, level=level, env=dict(env), cwd=cwd)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(cancellable())
+            if json_stdout:
+                stack.enter_context(noise_on_stderr())
+            launched = True
+            try:
+                completed = process.run(
+                    list(command),
+                    sandbox=sandbox,
+                    limits=limits,
+                    tenant=tenant or "",
+                    task_id=task_id,
+                )
+            except KeyboardInterrupt as interrupt:
+                completed = ended_by(interrupt)
+    except OxgenError as exc:
+        never_ran(ctx, sink, exc, limits=limits, task_id=task_id)
+    except KeyboardInterrupt:
+        cancelled(ctx, sink, launched=launched, limits=limits, task_id=task_id)
+    finish(ctx, sink, completed, name=command[0])

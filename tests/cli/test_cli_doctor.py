@@ -1,0 +1,46 @@
+"""``0xgenctl doctor``: yes and no, with a remedy for each no."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.root
+def test_machine_that_enforces_everything_is_yes(ctl) -> None:
+    result = ctl("doctor", "--json")
+    report = json.loads(result.stdout)
+    assert result.returncode == 0
+    assert report["healthy"] is True
+    states = {check["name"]: check["state"] for check in report["checks"]}
+    assert (states["level"], states["network"], states["syscalls"]) == ("yes", "yes", "yes")
+
+
+def test_every_part_of_the_build_is_named(ctl) -> None:
+    report = json.loads(ctl("doctor", "--json").stdout)
+    names = [check["name"] for check in report["checks"]]
+    assert names[:4] == ["version", "extension", "launcher", "kernel"]
+
+
+def test_trust_root_that_others_can_write_is_no_with_a_remedy(ctl, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(0o777)
+    result = ctl("doctor", "--json", "--trust-root", str(root))
+    (check,) = [c for c in json.loads(result.stdout)["checks"] if c["name"] == "trust root"]
+    assert result.returncode == 1
+    assert check["state"] == "no"
+    assert "chmod go-w" in check["detail"]
+
+
+def test_no_is_exit_status_1_and_yes_is_0(ctl) -> None:
+    result = ctl("doctor", "--json")
+    assert result.returncode == (0 if json.loads(result.stdout)["healthy"] else 1)
+
+
+def test_report_for_people_is_one_line_a_check(ctl) -> None:
+    result = ctl("doctor")
+    assert all(line.count("\t") == 3 for line in result.stdout.splitlines())
+    assert "kernel\tnote\t" in result.stdout
