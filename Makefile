@@ -1,0 +1,46 @@
+# Each target sets up what it needs in build/venv; `make demo` and `make test` work on a fresh
+# machine (as root they install missing Debian packages, otherwise they name them).
+# PYTHON=/path/to/python3 chooses the interpreter, TESTS=... what pytest runs, BUDGET=1 compares the
+# skipped tests with tests/skip_budget.txt.
+
+.PHONY: all build demo test lint format sanitize bench wheel clean
+.DEFAULT_GOAL := build
+
+all: build
+
+build:
+	@scripts/bootstrap.sh run
+
+demo:
+	@scripts/demo.sh
+
+test:
+	@scripts/bootstrap.sh test
+	@scripts/run-tests.sh $(if $(BUDGET),--budget) $(TESTS)
+
+lint:
+	@scripts/bootstrap.sh dev
+	@scripts/lint.sh
+
+format:
+	@scripts/bootstrap.sh dev
+	@build/venv/bin/ruff format .
+	@build/venv/bin/ruff check --fix .
+	@clang-format -i $$(find csrc examples scripts tests benchmarks -name '*.[ch]')
+
+sanitize:
+	@scripts/bootstrap.sh test
+	@scripts/sanitize.sh $(TESTS)
+
+bench:
+	@scripts/bootstrap.sh run
+	@build/venv/bin/python benchmarks/latency.py
+
+wheel:
+	@scripts/bootstrap.sh run
+	@build/venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+
+clean:
+	@rm -rf build dist oxgen.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -f oxgen/_launcher oxgen/_native*.so
+	@find oxgen tests scripts csrc -name __pycache__ -type d -exec rm -rf {} +
