@@ -1,8 +1,8 @@
 """Latency of one launch: confined by oxgen, against ``subprocess`` without any confinement.
 
-Every row is measured in turn, a few launches each, over and over in one run, so that a machine whose speed
-drifts slows all of them alike; ratios are taken round by round. The same happens again from a process with
-1 GiB of heap. Needs root. ``python benchmarks/latency.py --help`` shows the options.
+Every row is measured in turn, a few launches each, over and over in one run, so that a machine
+whose speed drifts slows all of them alike; ratios are taken round by round. The same happens again
+from a process with 1 GiB of heap. Needs root. ``--help`` shows the options.
 """
 
 from __future__ import annotations

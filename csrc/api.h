@@ -161,6 +161,9 @@ int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, in
  * dead). */
 void ox_cell_forget(struct ox_cell *cell);
 
+/* 1 when its warden lives, 0 when not: then a run cannot start in it. */
+int ox_cell_is_alive(const struct ox_cell *cell);
+
 /* 1 when the writable directories are as they were in the empty cell, 0 when not. */
 int ox_cell_is_empty(const struct ox_cell *cell);
 

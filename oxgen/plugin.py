@@ -89,7 +89,8 @@ def run_plugin(
             execution.run_to_end()
             if not capture_output:
                 execution.flush(execution.patience())
-            return execution.complete(on_end=connection.end)
+            completed = execution.complete(on_end=connection.end)
+    return lease.account(completed)
 
 
 class _Connection:

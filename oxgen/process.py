@@ -73,6 +73,7 @@ def run(
             if not capture_output:
                 execution.flush(execution.patience())
             completed = execution.complete()
+    completed = lease.account(completed)
     if check:
         completed.check_returncode()
     return completed
@@ -215,7 +216,7 @@ class Process:
                 execution = _launch.Execution(lease, order)
                 os.close(ours.pop(0))
                 with contextlib.closing(execution):
-                    self._watch(execution, held)
+                    self._watch(execution, lease, held)
         except BaseException as failure:
             # Not lost: spawn() or wait() raises it in the thread that asked.
             self._failure = failure
@@ -225,7 +226,9 @@ class Process:
             self._started.set()
             self._finished.set()
 
-    def _watch(self, execution: _launch.Execution, held: contextlib.ExitStack) -> None:
+    def _watch(
+        self, execution: _launch.Execution, lease: _launch.Lease, held: contextlib.ExitStack
+    ) -> None:
         while not execution.step(-1):
             continue
         if execution.ended:
@@ -235,7 +238,7 @@ class Process:
             execution.step(-1)
         completed = execution.complete()
         held.close()  # the cell is free for the next run before a slow reader is waited for
-        self._completed = completed
+        self._completed = lease.account(completed)
         self._finished.set()
         while not execution.flush_slice():
             continue  # ends: the reader reads, or closes its end

@@ -18,6 +18,7 @@ struct ox_works {
 
 struct ox_kept_cell {
     uint32_t id; /* 0: free */
+    int dying;   /* its processes were killed and could not be seen to end in time */
     int pidfd;
     struct ox_id_pair ids;
     struct ox_cgroup cgroup;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -233,6 +234,13 @@ static int take_baseline(int writable, struct ox_baseline *ret_baseline)
         stamp[5] = (int64_t)what.st_ctim.tv_nsec;
     }
     return 0;
+}
+
+int ox_cell_is_alive(const struct ox_cell *cell)
+{
+    struct pollfd ended = { .fd = cell->pidfd, .events = POLLIN };
+
+    return poll(&ended, 1, 0) == 0;
 }
 
 int ox_cell_is_empty(const struct ox_cell *cell)

@@ -25,7 +25,10 @@
 
 #define CELLS_MAX 4096u
 #define HELLO_MS 10000
-#define END_MS 5000
+/* How long a host waits for the end of a cell; what takes longer is finished behind its back. */
+#define END_MS 250
+/* How long the launcher itself waits for its cells when it ends. */
+#define LAST_MS 1500
 
 struct launcher {
     int socket;
@@ -305,6 +308,8 @@ static int destroy(struct launcher *launcher, const union message *message, size
     if (size == sizeof(message->destroy) && message->destroy.id != 0)
         cell = find_cell(launcher, message->destroy.id);
     r = cell == NULL ? -ENOENT : ox_kept_cell_end(&launcher->works, cell, END_MS);
+    if (r < 0 && cell != NULL)
+        cell->dying = 1;
     reply.errnum = -r;
     return ox_send(launcher->socket, &reply, sizeof(reply), NULL, 0, NULL, 0);
 }
@@ -336,6 +341,20 @@ static int answer(struct launcher *launcher)
 
 /* --- the loop --------------------------------------------------------------------------------- */
 
+/* Cells whose processes took their time. Returns how many still do. */
+static int end_dying(struct launcher *launcher)
+{
+    int left = 0;
+
+    for (uint32_t i = 0; i < launcher->cells_max; i++) {
+        struct ox_kept_cell *cell = &launcher->cells[i];
+
+        if (cell->dying && ox_kept_cell_end(&launcher->works, cell, 0) < 0)
+            left++;
+    }
+    return left;
+}
+
 static void serve(struct launcher *launcher)
 {
     for (;;) {
@@ -343,7 +362,7 @@ static void serve(struct launcher *launcher)
             { .fd = launcher->socket, .events = POLLIN },
             { .fd = launcher->host, .events = POLLIN },
         };
-        int pending = ox_cgroup_retry(&launcher->works.cgroups);
+        int pending = (int)ox_cgroup_retry(&launcher->works.cgroups) + end_dying(launcher);
 
         if (poll(events, 2, pending > 0 ? 20 : -1) < 0 && errno != EINTR)
             return;
@@ -361,6 +380,8 @@ static void serve(struct launcher *launcher)
 
 static void end_cells(struct launcher *launcher)
 {
+    int64_t deadline = ox_now_ns() + (int64_t)LAST_MS * 1000000;
+
     /* All the kills before the first wait. */
     for (uint32_t i = 0; i < launcher->cells_max; i++) {
         if (launcher->cells[i].id != 0)
@@ -368,7 +389,7 @@ static void end_cells(struct launcher *launcher)
     }
     for (uint32_t i = 0; i < launcher->cells_max; i++) {
         if (launcher->cells[i].id != 0)
-            (void)ox_kept_cell_end(&launcher->works, &launcher->cells[i], END_MS);
+            (void)ox_kept_cell_end(&launcher->works, &launcher->cells[i], ox_until_ms(deadline));
     }
 }
 

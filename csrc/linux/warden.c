@@ -245,7 +245,10 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
         _exit(1);
     if (r < 0)
         return fail(OX_STAGE_FORK, r, ret_error);
-    *ret_error = report;
+    if (report.stage == OX_STAGE_EXEC && report.errnum == 0)
+        return pid;
+    /* Without an errno it was killed on the way, for lack of memory for instance. */
+    *ret_error = (struct ox_error){ report.stage, report.errnum != 0 ? report.errnum : ECHILD };
     return pid;
 }
 

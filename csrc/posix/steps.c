@@ -138,10 +138,12 @@ const int *ox_steps_order(void)
 void ox_steps_run(const struct ox_step_plan *plan)
 {
     for (size_t i = 0; i < STEPS; i++) {
-        int r = steps[i].apply(plan);
+        int r;
 
+        /* Noted before, not after: a child that is killed here leaves the stage behind. */
+        plan->report->stage = steps[i].stage;
+        r = steps[i].apply(plan);
         if (r < 0) {
-            plan->report->stage = steps[i].stage;
             plan->report->errnum = -r;
             break;
         }

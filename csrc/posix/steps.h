@@ -18,7 +18,9 @@ struct ox_step_plan {
     const char *path;
     char *const *argv;
     char *const *envp;
-    struct ox_error *report; /* shared memory: stage NONE means that exec took place */
+    /* Shared memory: the stage that was reached last, and its errno. Stage EXEC with errno 0 means
+     * that exec took place. */
+    struct ox_error *report;
 };
 
 /* Runs the steps and does not return: it becomes the program, or reports {stage, errno} and

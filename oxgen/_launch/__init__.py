@@ -10,6 +10,7 @@ from .launcher import (
     UID_BASE,
     UID_COUNT,
     Launcher,
+    Lease,
     default_launcher,
 )
 from .native import stages
@@ -22,6 +23,7 @@ __all__ = [
     "UID_COUNT",
     "Execution",
     "Launcher",
+    "Lease",
     "Order",
     "Program",
     "Stream",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -257,7 +258,7 @@ def _never_ran(error: Any, order: Order) -> LaunchError:
             remedy="use /workspace, /tmp or /home/plugin",
             path=order.sandbox.cwd,
         )
-    if stage == "request" and error.errnum == 7:  # E2BIG
+    if stage == "request" and error.errnum == errno.E2BIG:
         return LaunchError(
             stage,
             error.errnum,
@@ -266,7 +267,21 @@ def _never_ran(error: Any, order: Order) -> LaunchError:
         )
     if stage == "warden":
         return LostError(stage, error.errnum, "the cell was gone before the launch")
+    if stage == "exec" and error.errnum == errno.EACCES and _is_on_noexec(order.program.descriptor):
+        return LaunchError(
+            stage,
+            error.errnum,
+            "lies on a file system that is mounted with noexec",
+            remedy="copy it to one that is not",
+            path=order.program.path,
+        )
+    if error.errnum == errno.ECHILD:
+        return LaunchError(stage, error.errnum, "was killed before the program started")
     return LaunchError(stage, error.errnum, path=inside if stage == "exec" else None)
+
+
+def _is_on_noexec(descriptor: int) -> bool:
+    return bool(os.fstatvfs(descriptor).f_flag & os.ST_NOEXEC)
 
 
 def _run_spec(order: Order) -> tuple[Any, list[Any]]:

@@ -10,13 +10,13 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal
 
 from ..errors import LaunchError, LostError, UsageError
 from ..limits import Limits
-from ..result import Confinement
+from ..result import Completed, Confinement
 from . import refusals
 from .native import ffi, lib, stage_name
 from .program import Program
@@ -41,6 +41,7 @@ EXECUTABLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file
 UID_BASE = 1_880_096_768
 UID_COUNT = 65536
 
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 _START_MS = 15_000
 _CELL_MS = 15_000
 _STOP_MS = 5_000
@@ -220,6 +221,27 @@ class Launcher:
 
     def _acquire(self, tenancy: Tenancy, program: Program) -> Cell:
         deadline = time.monotonic() + self._queue_seconds
+        while True:
+            cell, victim = self._take(tenancy, deadline)
+            if cell is not None and lib.ox_cell_is_alive(cell.native):
+                return cell
+            if cell is None:
+                break
+            self._destroy(cell)  # it died while nothing ran in it: that costs no run
+        try:
+            if victim is not None:
+                self._destroy(victim)
+            return self._make(tenancy, program)
+        finally:
+            with self._changed:
+                self._making -= 1
+                self._changed.notify_all()
+
+    def _take(self, tenancy: Tenancy, deadline: float) -> tuple[Cell | None, Cell | None]:
+        """Wait for an idle cell of this tenancy, or for the right to make one.
+
+        The second value is then the cell that has to go for it, if any.
+        """
         victim: Cell | None = None
         with self._changed:
             while True:
@@ -227,7 +249,7 @@ class Launcher:
                     raise UsageError("the launcher is closed")
                 cell = self._take_idle(tenancy)
                 if cell is not None:
-                    return cell
+                    return cell, None
                 if len(self._all) + self._making < self._cells_max:
                     break
                 if self._idle:
@@ -245,14 +267,7 @@ class Launcher:
                 # Waits are cut short so that a signal handler of the main thread gets its turn.
                 self._changed.wait(min(left, 0.1))
             self._making += 1
-        try:
-            if victim is not None:
-                self._destroy(victim)
-            return self._make(tenancy, program)
-        finally:
-            with self._changed:
-                self._making -= 1
-                self._changed.notify_all()
+        return None, victim
 
     def _take_idle(self, tenancy: Tenancy) -> Cell | None:
         for cell in reversed(self._idle):
@@ -265,16 +280,19 @@ class Launcher:
         native = ffi.new("struct ox_cell *")
         error = ffi.new("struct ox_error *")
         with contextlib.ExitStack() as opened, self._channel:
-            launcher = self._start()
             spec, kept = _cell_spec(tenancy, program, opened)
-            r = lib.ox_cell_create(launcher, spec, _CELL_MS, native, error)
-            del kept
-            if r < 0:
+            for last_try in (False, True):
+                r = lib.ox_cell_create(self._start(), spec, _CELL_MS, native, error)
+                if r == 0:
+                    break
                 stage = stage_name(error.stage)
                 if stage in ("launcher", "request"):
                     # The answer is still to come or never will: this launcher cannot be talked to.
                     self._stop()
+                    if error.errnum in _GONE and not last_try:
+                        continue  # it died while nothing was asked of it: that costs no run
                 raise refusals.of_cell(stage, error.errnum)
+            del kept
             cell = Cell(tenancy, native, _confinement(tenancy))
             with self._changed:
                 self._all.add(cell)
@@ -291,9 +309,9 @@ class Launcher:
                 lib.ox_cell_forget(cell.native)
                 return True
             r: int = lib.ox_cell_destroy(launcher, cell.native, _STOP_MS)
-            if r < 0 and r != -errno.ENOENT:
+            if r < 0 and r not in (-errno.ENOENT, -errno.ETIMEDOUT):
                 self._stop()
-        return r == 0 or r == -errno.ENOENT
+        return r in (0, -errno.ENOENT)
 
     def _release(self, lease: Lease) -> None:
         cell = lease.cell
@@ -311,7 +329,7 @@ class Launcher:
                 self._idle.append(cell)
                 self._changed.notify()
                 return
-        self._destroy(cell)
+        lease.gone = self._destroy(cell)
 
     def idle_cells(self) -> int:
         """Return how many cells wait for a run of their tenancy."""
@@ -321,15 +339,25 @@ class Launcher:
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """The right to use one cell; ``reusable`` is set by a run that ended as it should."""
+    """The right to use one cell.
+
+    ``reusable`` is set by a run that ended as it should; ``gone`` is False where the cell was given
+    back and its processes, though killed, could not be seen to end in time.
+    """
 
     launcher: Launcher
     cell: Cell
     reusable: bool = False
+    gone: bool = True
 
-    def destroy(self) -> None:
-        """End the cell now, and with it every process in it."""
-        self.reusable = False
+    def account(self, completed: Completed) -> Completed:
+        """Say in the result if processes were still ending when the cell was given back."""
+        if self.gone:
+            return completed
+        ended = completed.termination
+        note = "processes were killed and still ended when this was written"
+        detail = f"{ended.detail}; {note}" if ended.detail else note
+        return replace(completed, termination=replace(ended, certain=False, detail=detail))
 
 
 def _cell_spec(

@@ -37,6 +37,7 @@ class Program:
     """An opened program. ``identity`` is equal for equal content that stayed where it was."""
 
     entry: str
+    path: str  # for messages
     descriptor: int
     digest: str | None
     identity: tuple[object, ...]
@@ -92,7 +93,7 @@ def open_program(name: str, runtime: Runtime) -> Iterator[Program]:
             )
         if not _open_to_others(what.st_mode, needed):
             descriptor, digest = _copy(descriptor, path)
-        yield Program(entry, descriptor, digest, (entry, *identity), needed)
+        yield Program(entry, path, descriptor, digest, (entry, *identity), needed)
     finally:
         os.close(descriptor)
 
@@ -102,7 +103,7 @@ def verified_program(
 ) -> Program:
     """Describe a program whose sealed bytes the caller holds open and has hashed."""
     needed = _needed(descriptor, path, runtime, (digest,))
-    return Program(entry, descriptor, digest, (entry, digest), needed)
+    return Program(entry, path, descriptor, digest, (entry, digest), needed)
 
 
 def _entry_of(path: str) -> str:

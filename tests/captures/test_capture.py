@@ -110,8 +110,10 @@ def test_http_version_occurs(path: Path, version: str) -> None:
 
 @pytest.mark.parametrize(
     "status",
-    [200, 201, 204, 206, 301, 302, 303, 304, 307, 308]
-    + [400, 401, 403, 404, 405, 413, 416, 421, 429, 500, 503],
+    [
+        *(200, 201, 204, 206, 301, 302, 303, 304, 307, 308),
+        *(400, 401, 403, 404, 405, 413, 416, 421, 429, 500, 503),
+    ],
 )
 def test_status_occurs(traffic: list[Entry], status: int) -> None:
     assert status in {entry["response"]["status"] for entry in traffic}

@@ -1,4 +1,4 @@
-"""Launches that fail without a fault of the machine: each is named, and nothing of the program runs."""
+"""Launches that fail without a fault of the machine: each is named, and nothing runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-import oxgen
 import pytest
+
+import oxgen
 from oxgen._launch import launcher as launcher_module
 
 pytestmark = pytest.mark.root
@@ -127,15 +128,12 @@ def test_launchers_with_neighbouring_ranges_both_run(pause: str) -> None:
         assert oxgen.run([pause], launcher=second).returncode == 0
 
 
-def test_a_cell_that_died_while_idle_is_named(pause: str) -> None:
+def test_a_cell_that_died_while_idle_costs_no_run(pause: str) -> None:
     with oxgen.Launcher(cells=1) as launcher:
         assert oxgen.run([pause], launcher=launcher).returncode == 0
         (cell,) = launcher._idle
         signal.pidfd_send_signal(cell.native.pidfd, signal.SIGKILL)
         time.sleep(0.2)
-        with pytest.raises(oxgen.LostError) as failed:
-            oxgen.run([pause], launcher=launcher)
-        assert failed.value.stage == "warden"
         assert oxgen.run([pause], launcher=launcher).returncode == 0
 
 
@@ -144,8 +142,6 @@ def test_a_launcher_that_was_killed_is_replaced(pause: str) -> None:
         assert oxgen.run([pause], launcher=launcher).returncode == 0
         os.kill(launcher._native.pid, signal.SIGKILL)
         time.sleep(0.3)
-        with pytest.raises(oxgen.LostError):
-            oxgen.run([pause], launcher=launcher)
         assert oxgen.run([pause], launcher=launcher).returncode == 0
 
 
