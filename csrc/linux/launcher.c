@@ -401,7 +401,7 @@ int ox_launcher_main(int socket, int host)
     launcher.socket = socket;
     launcher.host = host;
     launcher.works.ids.lock = -1;
-    launcher.works.store.directory = -1;
+    launcher.works.store.directory = launcher.works.store.space = -1;
 
     r = keep_descriptors();
     if (r < 0)

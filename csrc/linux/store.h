@@ -1,5 +1,5 @@
-/* The launcher's store of verified programs: a tmpfs of its own that is mounted nowhere, keyed
- * by digest. */
+/* The launcher's store of verified programs: a tmpfs keyed by digest, alone in a mount namespace
+ * that no process lives in. No path leads to it. */
 #ifndef OX_STORE_H
 #define OX_STORE_H
 
@@ -15,7 +15,8 @@ struct ox_store_entry {
 };
 
 struct ox_store {
-    int directory; /* root of the detached mount */
+    int directory; /* the root of the tmpfs */
+    int space;     /* its mount namespace */
     uint64_t stamp;
     int64_t bytes;
     struct ox_store_entry entries[OX_STORE_ENTRIES];

@@ -93,6 +93,7 @@ WRAP(int, mount,
      (source, target, type, flags, data))
 WRAP(int, umount2, (const char *target, int flags), (target, flags))
 WRAP(int, unshare, (int flags), (flags))
+WRAP(int, setns, (int fd, int type), (fd, type))
 WRAP(int, sethostname, (const char *name, size_t size), (name, size))
 WRAP(int, chroot, (const char *path), (path))
 WRAP(int, chdir, (const char *path), (path))
@@ -125,12 +126,13 @@ int __wrap_prctl(int option, unsigned long a, unsigned long b, unsigned long c, 
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...)
 {
-    const char *name = strstr(path, "uid_map") != NULL      ? "open_uid_map"
-                       : strstr(path, "oom_score") != NULL  ? "open_oom_score"
-                       : strcmp(path, "/dev/null") == 0     ? "open_null"
-                       : strcmp(path, "/run/oxgen") == 0    ? "open_run"
-                       : strncmp(path, "jail/etc/", 9) == 0 ? "open_etc"
-                                                            : "open";
+    const char *name = strcmp(path, "/proc/self/ns/mnt") == 0 ? "open_mnt"
+                       : strstr(path, "uid_map") != NULL      ? "open_uid_map"
+                       : strstr(path, "oom_score") != NULL    ? "open_oom_score"
+                       : strcmp(path, "/dev/null") == 0       ? "open_null"
+                       : strcmp(path, "/run/oxgen") == 0      ? "open_run"
+                       : strncmp(path, "jail/etc/", 9) == 0   ? "open_etc"
+                                                              : "open";
     mode_t mode = 0;
 
     if ((flags & O_CREAT) != 0) {

@@ -27,6 +27,7 @@ WRAPPED = [
     "mount",
     "umount2",
     "unshare",
+    "setns",
     "sethostname",
     "chroot",
     "chdir",
@@ -57,6 +58,15 @@ CASES = [
     ("uid_range", "open_run", 0, "static"),
     ("store", "fsopen", 0, "static"),
     ("store", "fsmount", 0, "static"),
+    ("store", "clone", 0, "static"),
+    ("store", "unshare", 0, "static"),
+    ("store", "mount", 0, "static"),
+    ("store", "open_mnt", 0, "static"),
+    ("store", "move_mount", 0, "static"),
+    ("store", "pivot_root", 0, "static"),
+    ("store", "umount2", 0, "static"),
+    ("program", "setns", 0, "private"),
+    ("program", "open_tree", 0, "private"),
     ("cgroup_base", "cgroup_base_open", 0, "static"),
     ("program", "open_tree", 0, "static"),
     ("tree", "open_tree", 1, "dynamic"),
@@ -68,17 +78,17 @@ CASES = [
     ("cell_ids", "setgroups", 0, "static"),
     ("cell_ids", "setresgid", 0, "static"),
     ("cell_ids", "setresuid", 0, "static"),
-    ("cgroup_namespace", "unshare", 0, "static"),
+    ("cgroup_namespace", "unshare", 1, "static"),
     ("hostname", "sethostname", 0, "static"),
-    ("propagation", "mount", 0, "static"),
-    ("root", "mount", 1, "static"),
+    ("propagation", "mount", 1, "static"),
     ("root", "mount", 2, "static"),
-    ("writable", "mount", 3, "static"),
-    ("mount", "move_mount", 0, "static"),
+    ("root", "mount", 3, "static"),
+    ("writable", "mount", 4, "static"),
+    ("mount", "move_mount", 1, "static"),
     ("dev", "symlink", 0, "dynamic"),
     ("etc", "open_etc", 0, "dynamic"),
-    ("pivot", "pivot_root", 0, "static"),
-    ("pivot", "umount2", 0, "static"),
+    ("pivot", "pivot_root", 1, "static"),
+    ("pivot", "umount2", 1, "static"),
     ("warden_descriptors", "open_null", 1, "static"),
     ("warden_descriptors", "dup3", 0, "static"),
     ("capabilities", "capbset_drop", 0, "static"),
@@ -88,7 +98,7 @@ CASES = [
     ("seccomp", "seccomp", 0, "static"),
     ("oom_score", "open_oom_score", 0, "static"),
     ("oom_score", "pwrite", 0, "static"),
-    ("fork", "clone", 0, "static"),
+    ("fork", "clone", 1, "static"),
     ("session", "setsid", 0, "static"),
     ("rlimits", "setrlimit", 1, "static"),
     ("chroot", "chroot", 0, "static"),
@@ -138,9 +148,11 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     source = directory / "exit.c"
     source.write_text("int main(void) { return 0; }\n")
     made = {}
-    for runtime, flags in (("static", ["-static"]), ("dynamic", [])):
+    # "private": closed to others, so it is copied into the launcher's store.
+    for runtime, flags in (("static", ["-static"]), ("private", ["-static"]), ("dynamic", [])):
         target = directory / runtime
         subprocess.run(["gcc", *flags, "-o", target, source], check=True, timeout=60)
+        target.chmod(0o700 if runtime == "private" else 0o755)
         made[runtime] = str(target)
     directory.chmod(0o755)
     return made
@@ -227,6 +239,7 @@ def test_without_a_fault_the_same_launcher_runs_programs(
     with_launcher("nothing", 0, errno.EXDEV)  # type: ignore[operator]
     assert attempt(programs["static"]) is None
     assert attempt(programs["dynamic"]) is None
+    assert attempt(programs["private"]) is None
 
 
 def test_every_stage_has_a_test_that_makes_it_fail() -> None:
