@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../wire.h"
@@ -76,6 +77,11 @@ static int fail(int stage, int r, struct ox_error *ret_error)
     return r;
 }
 
+/* A pipe belongs to whoever made it, mode 0600: the program, under another uid, could use it but not
+ * open it by a name such as /dev/stdout. Who can reach the name has the descriptor already. */
+#define OPEN_FOR_READING 0644
+#define OPEN_FOR_WRITING 0622
+
 static int make_pipe(int *ret_ours, int *ret_theirs, int ours_is_read)
 {
     int ends[2];
@@ -84,6 +90,8 @@ static int make_pipe(int *ret_ours, int *ret_theirs, int ours_is_read)
         return -errno;
     *ret_ours = ends[ours_is_read ? 0 : 1];
     *ret_theirs = ends[ours_is_read ? 1 : 0];
+    if (fchmod(*ret_theirs, ours_is_read ? OPEN_FOR_WRITING : OPEN_FOR_READING) < 0)
+        return -errno;
     return fcntl(*ret_ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
@@ -105,7 +113,7 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         break;
     case OX_STREAM_DIRECT:
         theirs[0] = fcntl(spec->streams[0].fd, F_DUPFD_CLOEXEC, 0);
-        r = theirs[0] < 0 ? -errno : 0;
+        r = theirs[0] < 0 || fchmod(theirs[0], OPEN_FOR_READING) < 0 ? -errno : 0;
         break;
     default: r = open_null(&theirs[0]); break;
     }

@@ -1,16 +1,33 @@
-/* Pid 1 of a throw-away virtual machine: mounts what the tests need, runs them, powers off.
+/* Pid 1 of a throw-away virtual machine: makes what the tests need of a machine, runs them, powers
+ * off.
  *
- * The kernel's command line says which cgroups there are: layout=v2 (all controllers in version 2) or layout=together
- * (one hierarchy of version 1 with cpuset, cpuacct, memory and pids). Started under another name than init it is
+ * The kernel's command line says which cgroups there are: layout=v2 (all controllers in version 2),
+ * layout=together (one hierarchy of version 1 with cpuset, cpuacct, memory and pids) or layout=mixed
+ * (memory in version 1, the others in version 2). Started under another name than init it is
  * /bin/true. */
+#define _GNU_SOURCE 1
+
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* The last one is about cgroup version 2 alone. */
+static const char *const tests[] = { "/test_seccomp_table", "/test_seccomp",
+                                     "/test_cgroup_text",   "/test_cgroup",
+                                     "/test_cgroup_base",   "/launch_driver",
+                                     "/launch_places" };
+static const char *const others[] = { "/bin/true", "/launcher", "/probe" };
 
 static int run(const char *path)
 {
@@ -21,43 +38,113 @@ static int run(const char *path)
         (void)execl(path, path, (char *)NULL);
         _exit(127);
     }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+    if (pid < 0)
         return -1;
+    /* Orphans are ours to reap, as on any machine. */
+    for (;;) {
+        pid_t ended = wait(&status);
+
+        if (ended == pid)
+            break;
+        if (ended < 0 && errno != EINTR)
+            return -1;
+    }
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static int mount_at(const char *type, const char *point, const char *options)
+static int mount_at(const char *type, const char *point, unsigned long flags, const char *options)
 {
     (void)mkdir(point, 0755);
-    if (mount(type, point, type, 0, options) == 0)
+    if (mount(type, point, type, flags, options) == 0)
         return 0;
     perror(point);
     return -1;
 }
 
+static int copy(const char *path)
+{
+    char target[64];
+    int from = open(path, O_RDONLY | O_CLOEXEC), to;
+    struct stat what;
+    off_t at = 0;
+    int r = -1;
+
+    (void)snprintf(target, sizeof(target), "/new%s", path);
+    to = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+    if (from >= 0 && to >= 0 && fstat(from, &what) == 0) {
+        while (at < what.st_size && sendfile(to, from, &at, (size_t)(what.st_size - at)) > 0)
+            continue;
+        r = at == what.st_size ? 0 : -1;
+    }
+    if (r < 0)
+        perror(path);
+    (void)close(from);
+    (void)close(to);
+    return r;
+}
+
+/* The first root of a kernel cannot be the old root of pivot_root(2), which a cell needs; no machine
+ * keeps it. */
+static int leave_first_root(void)
+{
+    int failed = mount_at("tmpfs", "/new", 0, "mode=0755");
+
+    (void)mkdir("/new/bin", 0755);
+    for (size_t i = 0; i < LENGTH(tests); i++)
+        failed |= copy(tests[i]);
+    for (size_t i = 0; i < LENGTH(others); i++)
+        failed |= copy(others[i]);
+    if (failed != 0 || chdir("/new") < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 ||
+        chroot(".") < 0 || chdir("/") < 0) {
+        perror("a root of our own");
+        return -1;
+    }
+    return 0;
+}
+
+/* With the flags that such mounts have on a machine with systemd: a cell may not take them away. */
+static int prepare(const char *layout)
+{
+    const unsigned long strict = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    int failed = leave_first_root();
+
+    failed |= mount_at("proc", "/proc", strict, NULL);
+    failed |= mount_at("sysfs", "/sys", strict, NULL);
+    failed |= mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
+    failed |= mount_at("tmpfs", "/run", strict, "mode=0755");
+    failed |= mount_at("tmpfs", "/tmp", strict, "mode=1777");
+    if (strcmp(layout, "together") == 0)
+        failed |= mount_at("cgroup", "/cg", strict, "cpuset,cpuacct,memory,pids");
+    else
+        failed |= mount_at("cgroup2", "/sys/fs/cgroup", strict, NULL);
+    if (strcmp(layout, "mixed") == 0)
+        failed |= mount_at("cgroup", "/cg", strict, "memory");
+    return failed;
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const tests[] = { "/test_seccomp_table", "/test_seccomp",
-                                         "/test_cgroup_text", "/test_cgroup", "/test_cgroup_base" };
     const char *layout = getenv("layout");
-    int failed = 0;
+    struct utsname system;
+    size_t count = LENGTH(tests);
+    int prepared, failed;
 
     if (argc < 1 || strcmp(argv[0], "/init") != 0)
         return 0;
-    failed |= mount_at("proc", "/proc", NULL);
-    failed |= mount_at("sysfs", "/sys", NULL);
-    (void)mkdir("/tmp", 01777);
-    if (layout != NULL && strcmp(layout, "together") == 0)
-        failed |= mount_at("cgroup", "/cg", "cpuset,cpuacct,memory,pids");
-    else
-        failed |= mount_at("cgroup2", "/sys/fs/cgroup", NULL);
-    for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-        int r = access(tests[i], X_OK) == 0 ? run(tests[i]) : -1;
+    if (layout == NULL)
+        layout = "v2";
+    (void)uname(&system);
+    printf("Linux %s, cgroup layout %s\n", system.release, layout);
+    prepared = failed = prepare(layout);
+    if (strcmp(layout, "v2") != 0)
+        count--;
+    for (size_t i = 0; i < count && prepared == 0; i++) {
+        int r = run(tests[i]);
 
         printf("%s: exit status %d\n", tests[i], r);
         failed |= r != 0;
     }
-    printf("RESULT %s: %s\n", layout == NULL ? "v2" : layout, failed ? "FAILED" : "passed");
+    printf("RESULT %s: %s\n", layout, failed ? "FAILED" : "passed");
     (void)fflush(NULL);
     sync();
     (void)reboot(RB_POWER_OFF);
