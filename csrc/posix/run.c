@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,10 +16,11 @@
 #include "counters.h"
 #include "fd.h"
 #include "pump.h"
+#include "request.h"
+#include "sigpipe.h"
 #include "system.h"
 
 #define MS INT64_C(1000000)
-#define SECOND INT64_C(1000000000)
 #define NEVER INT64_MAX
 
 /* From asking the warden to killing the cell: a warden that was stopped, throttled or is blind
@@ -131,61 +131,6 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
     return r;
 }
 
-static void add_rlimit(struct ox_wire_launch *head, int resource, uint64_t soft, uint64_t hard)
-{
-    head->rlimits[head->rlimits_count++] =
-        (struct ox_wire_rlimit){ .resource = resource, .soft = soft, .hard = hard };
-}
-
-static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *spec)
-{
-    const uint64_t none = (uint64_t)RLIM_INFINITY;
-    uint64_t cpu = none;
-
-    /* The tree's CPU time is watched by us. This is the backstop, a quarter and a second later: it
-     * counts ticks, which on a virtual machine run ahead of the time that was really had. Soft
-     * below hard, or the signal would be a bare SIGKILL (setrlimit(2)). */
-    if (spec->cpu_ns >= 0)
-        cpu = (uint64_t)((spec->cpu_ns + spec->cpu_ns / 4 + SECOND - 1) / SECOND) + 1;
-    add_rlimit(head, RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1);
-    add_rlimit(head, RLIMIT_NOFILE, spec->open_files < 0 ? none : (uint64_t)spec->open_files,
-               spec->open_files < 0 ? none : (uint64_t)spec->open_files);
-    add_rlimit(head, RLIMIT_FSIZE, spec->file_bytes < 0 ? none : (uint64_t)spec->file_bytes,
-               spec->file_bytes < 0 ? none : (uint64_t)spec->file_bytes);
-    add_rlimit(head, RLIMIT_NPROC, spec->processes < 0 ? none : (uint64_t)spec->processes,
-               spec->processes < 0 ? none : (uint64_t)spec->processes);
-    /* core(5): 0 is ignored when core_pattern is a pipe, 1 is not. */
-    add_rlimit(head, RLIMIT_CORE, 1, 1);
-    add_rlimit(head, RLIMIT_MEMLOCK, 64 * 1024, 64 * 1024);
-    add_rlimit(head, RLIMIT_MSGQUEUE, 0, 0);
-    add_rlimit(head, RLIMIT_NICE, 0, 0);
-    add_rlimit(head, RLIMIT_RTPRIO, 0, 0);
-    add_rlimit(head, RLIMIT_SIGPENDING, 1024, 1024);
-    add_rlimit(head, RLIMIT_STACK, 8 * 1024 * 1024, 64 * 1024 * 1024);
-    /* Address space is not memory: runtimes reserve far more than they use. The cgroup holds the
-     * limit. */
-    add_rlimit(head, RLIMIT_AS, none, none);
-    add_rlimit(head, RLIMIT_DATA, none, none);
-}
-
-static int send_request(struct ox_run *run, const struct ox_run_spec *spec, const int *theirs)
-{
-    struct ox_wire_launch head = {
-        .kind = OX_MESSAGE_LAUNCH,
-        .argc = spec->argc,
-        .envc = spec->envc,
-        .has_broker = spec->broker >= 0,
-        .confirm = spec->confirm != 0,
-    };
-    int fds[4] = { theirs[0], theirs[1], theirs[2], spec->broker };
-
-    if (spec->strings_size > OX_STRINGS_MAX || spec->argc + spec->envc > OX_POINTERS_MAX)
-        return -E2BIG;
-    set_rlimits(&head, spec);
-    return ox_send(run->socket, &head, sizeof(head), spec->strings, spec->strings_size, fds,
-                   spec->broker >= 0 ? 4 : 3);
-}
-
 int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
                  struct ox_run **ret_run, struct ox_error *ret_error)
 {
@@ -228,7 +173,7 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     run->kill_at = NEVER;
 
     stage = OX_STAGE_REQUEST;
-    r = send_request(run, spec, theirs);
+    r = ox_request_send(run->socket, spec, theirs);
     /* A dead warden: the cell was lost before this run began, nothing ran. */
     if (r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE)
         stage = OX_STAGE_WARDEN;
@@ -420,32 +365,6 @@ static void pump(struct ox_run *run, const struct pollfd *events)
     }
 }
 
-/* SIGPIPE from a sink or from the program's stdin must not reach a host that has not ignored it. */
-static void hold_sigpipe(sigset_t *ret_before, int *ret_pending)
-{
-    sigset_t pipe_only, pending;
-
-    (void)sigemptyset(&pipe_only);
-    (void)sigaddset(&pipe_only, SIGPIPE);
-    (void)sigpending(&pending);
-    *ret_pending = sigismember(&pending, SIGPIPE);
-    (void)pthread_sigmask(SIG_BLOCK, &pipe_only, ret_before);
-}
-
-static void release_sigpipe(const sigset_t *before, int was_pending)
-{
-    static const struct timespec now = { 0, 0 };
-    sigset_t pipe_only;
-
-    (void)sigemptyset(&pipe_only);
-    (void)sigaddset(&pipe_only, SIGPIPE);
-    if (!was_pending) {
-        while (sigtimedwait(&pipe_only, NULL, &now) < 0 && errno == EINTR)
-            continue;
-    }
-    (void)pthread_sigmask(SIG_SETMASK, before, NULL);
-}
-
 static int step(struct ox_run *run, int slice_ms)
 {
     int64_t until = slice_ms < 0 ? NEVER : ox_now_ns() + (int64_t)slice_ms * MS;
@@ -488,9 +407,9 @@ int ox_run_step(struct ox_run *run, int slice_ms)
     sigset_t before;
     int was_pending, r;
 
-    hold_sigpipe(&before, &was_pending);
+    ox_sigpipe_hold(&before, &was_pending);
     r = step(run, slice_ms);
-    release_sigpipe(&before, was_pending);
+    ox_sigpipe_release(&before, was_pending);
     return r;
 }
 
@@ -502,7 +421,7 @@ int ox_run_flush(struct ox_run *run, int slice_ms)
     sigset_t before;
     int was_pending, r = 0;
 
-    hold_sigpipe(&before, &was_pending);
+    ox_sigpipe_hold(&before, &was_pending);
     for (;;) {
         struct pollfd events[2];
         int waiting = 0, n;
@@ -528,7 +447,7 @@ int ox_run_flush(struct ox_run *run, int slice_ms)
         if (n == 0 && ox_now_ns() >= until)
             break;
     }
-    release_sigpipe(&before, was_pending);
+    ox_sigpipe_release(&before, was_pending);
     return r;
 }
 

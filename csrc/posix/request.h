@@ -1,0 +1,10 @@
+/* The launch request: what the host asks of a warden. */
+#ifndef OX_REQUEST_H
+#define OX_REQUEST_H
+
+#include "../core.h"
+
+/* Send it with the program's ends of its three streams. -E2BIG: too many or too long strings. */
+int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams);
+
+#endif
