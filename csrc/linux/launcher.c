@@ -265,6 +265,17 @@ static struct ox_kept_cell *find_cell(struct launcher *launcher, uint32_t id)
     return NULL;
 }
 
+/* Cells whose warden has ended although nobody asked for it: a host that lost track of them. */
+static void end_dead(struct launcher *launcher)
+{
+    for (uint32_t i = 0; i < launcher->cells_max; i++) {
+        struct ox_kept_cell *cell = &launcher->cells[i];
+
+        if (cell->id != 0 && ox_wait_readable(cell->pidfd, 0) == 0)
+            (void)ox_kept_cell_end(&launcher->works, cell, 0);
+    }
+}
+
 static int create(struct launcher *launcher, union message *message, size_t size, const int *fds,
                   size_t fds_count)
 {
@@ -276,6 +287,10 @@ static int create(struct launcher *launcher, union message *message, size_t size
     int given[6], r;
     size_t given_count = 0;
 
+    if (cell == NULL) {
+        end_dead(launcher);
+        cell = find_cell(launcher, 0);
+    }
     r = cell == NULL ? -EBUSY : unpack_create(message, size, fds, fds_count, &request);
     if (r < 0)
         reply.error = (struct ox_error){ OX_STAGE_REQUEST, -r };

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from .cells import PROPERTIES
 from .ends import classify
 from .execution import Execution, Order, Stream, standard_stream, timestamp
 from .launcher import (
     EXECUTABLE,
-    PROPERTIES,
     UID_BASE,
     UID_COUNT,
     Launcher,

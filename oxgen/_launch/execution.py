@@ -90,7 +90,8 @@ class Execution:
         error = ffi.new("struct ox_error *")
         if lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
             raise _never_ran(error, order)
-        self._run = run[0]
+        # Freed when it is collected, should a signal handler's exception come before close().
+        self._run = ffi.gc(run[0], lib.ox_run_free)
         _under_way.add(self)
 
     def step(self, slice_ms: int) -> bool:
@@ -215,7 +216,7 @@ class Execution:
         if not self._ended:
             self.kill()
         run, self._run = self._run, None
-        lib.ox_run_free(run)
+        ffi.release(run)
 
     def _outcome(self) -> Any:
         outcome = ffi.new("struct ox_outcome *")

@@ -10,26 +10,24 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
-from ..errors import LaunchError, LostError, UsageError
+from ..errors import LaunchError, UsageError
 from ..limits import Limits
-from ..result import Completed, Confinement
+from ..result import Completed
 from . import refusals
+from .cells import Cell, Tenancy, cell_spec, confinement, no_cell
 from .native import ffi, lib, stage_name
 from .program import Program
 
 __all__ = [
     "EXECUTABLE",
-    "PROPERTIES",
     "UID_BASE",
     "UID_COUNT",
-    "Cell",
     "Launcher",
     "Lease",
-    "Tenancy",
     "default_launcher",
 ]
 
@@ -45,28 +43,6 @@ _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 _START_MS = 15_000
 _CELL_MS = 15_000
 _STOP_MS = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Tenancy:
-    """Whom a cell belongs to: one program, one policy, one tenant."""
-
-    program: tuple[object, ...]
-    runtime: str
-    memory_bytes: int | None
-    processes: int | None
-    disk_bytes: int | None
-    tenant: str
-
-
-@dataclass(eq=False, slots=True)
-class Cell:
-    """A cell that the pool has made. ``native`` is its ``struct ox_cell``."""
-
-    tenancy: Tenancy
-    native: Any
-    confinement: Confinement
-    idle_since: float = field(default=0.0)
 
 
 class Launcher:
@@ -113,7 +89,7 @@ class Launcher:
         self._channel = threading.Lock()
         self._native: Any = None
         self._idle: list[Cell] = []
-        self._all: set[Cell] = set()
+        self._all: weakref.WeakSet[Cell] = weakref.WeakSet()
         self._making = 0
 
     # --- life -------------------------------------------------------------------------------------
@@ -277,10 +253,10 @@ class Launcher:
         return None
 
     def _make(self, tenancy: Tenancy, program: Program) -> Cell:
-        native = ffi.new("struct ox_cell *")
+        native = ffi.gc(no_cell(), lib.ox_cell_forget)
         error = ffi.new("struct ox_error *")
         with contextlib.ExitStack() as opened, self._channel:
-            spec, kept = _cell_spec(tenancy, program, opened)
+            spec, kept = cell_spec(tenancy, program, opened)
             for last_try in (False, True):
                 r = lib.ox_cell_create(self._start(), spec, _CELL_MS, native, error)
                 if r == 0:
@@ -293,7 +269,7 @@ class Launcher:
                         continue  # it died while nothing was asked of it: that costs no run
                 raise refusals.of_cell(stage, error.errnum)
             del kept
-            cell = Cell(tenancy, native, _confinement(tenancy))
+            cell = Cell(tenancy, native, confinement(tenancy))
             with self._changed:
                 self._all.add(cell)
         return cell
@@ -359,66 +335,6 @@ class Lease:
         detail = f"{ended.detail}; {note}" if ended.detail else note
         return replace(completed, termination=replace(ended, certain=False, detail=detail))
 
-
-def _cell_spec(
-    tenancy: Tenancy, program: Program, opened: contextlib.ExitStack
-) -> tuple[Any, list[Any]]:
-    """Fill ``struct ox_cell_spec``; the second value keeps its memory alive."""
-    mounts = program.needed.mounts
-    rows = ffi.new("struct ox_mount[]", max(len(mounts), 1))
-    kept: list[Any] = [rows]
-    for row, (inside, outside) in zip(rows, mounts, strict=False):
-        try:
-            row.fd = os.open(outside, os.O_PATH | os.O_CLOEXEC)
-        except OSError as gone:
-            raise LostError(
-                "tree", gone.errno or errno.EIO, "is needed by the runtime", path=outside
-            ) from None
-        opened.callback(os.close, row.fd)
-        text = ffi.new("char[]", os.fsencode(inside))
-        kept.append(text)
-        row.destination = text
-    spec = ffi.new("struct ox_cell_spec *")
-    entry = ffi.new("char[]", os.fsencode(program.entry))
-    digest = ffi.NULL if program.digest is None else ffi.new("char[]", program.digest.encode())
-    kept += [spec, entry, digest]
-    spec.entry, spec.digest, spec.program = entry, digest, program.descriptor
-    spec.features = 0
-    if program.needed.system:
-        spec.features = lib.OX_FEATURE_PROC | lib.OX_FEATURE_DEV | lib.OX_FEATURE_ETC
-    spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
-    spec.processes = -1 if tenancy.processes is None else tenancy.processes
-    spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
-    spec.mounts, spec.mounts_count = rows, len(mounts)
-    return spec, kept
-
-
-def _confinement(tenancy: Tenancy) -> Confinement:
-    """What a cell enforces: it exists, so every step that makes it succeeded.
-
-    A limit of None was not asked for, so it is neither enforced nor missing.
-    """
-    asked = {
-        "memory_tree": tenancy.memory_bytes is not None,
-        "processes": tenancy.processes is not None,
-        "disk": tenancy.disk_bytes is not None,
-    }
-    enforced = tuple(name for name in PROPERTIES if asked.get(name, True))
-    return Confinement(level="namespaces", limits="cgroup", enforced=enforced)
-
-
-#: The properties of a sandbox, in the order in which they are listed.
-PROPERTIES = (
-    "filesystem",
-    "network",
-    "memory_tree",
-    "cpu_tree",
-    "processes",
-    "disk",
-    "whole_tree_kill",
-    "syscalls",
-    "neighbours",
-)
 
 _launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
 _default: Launcher | None = None

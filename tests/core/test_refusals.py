@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -169,3 +171,40 @@ def test_the_lock_file_belongs_to_root_and_nobody_else_may_write() -> None:
     lock = Path("/run/oxgen/uids")
     assert (lock.stat().st_uid, lock.stat().st_mode & 0o777) == (0, 0o600)
     assert lock.parent.stat().st_mode & 0o022 == 0
+
+
+def test_cells_that_a_host_lost_track_of_do_not_use_up_the_launcher(pause: str) -> None:
+    with oxgen.Launcher(cells=2) as launcher:
+        for round_number in range(12):
+            assert oxgen.run([pause], launcher=launcher, tenant=str(round_number)).returncode == 0
+            # As after an exception of a signal handler at a bad moment: nobody holds the cell.
+            launcher._idle.clear()
+            gc.collect()
+        assert oxgen.run([pause], launcher=launcher).returncode == 0
+
+
+@pytest.mark.parametrize("delay", [i / 200 for i in range(16)])
+def test_an_interrupt_at_any_moment_leaves_nothing_behind(pause: str, delay: float) -> None:
+    code = (
+        "import os, signal, sys, oxgen\n"
+        "launcher = oxgen.Launcher(cells=2)\n"
+        "oxgen.run([sys.argv[1]], launcher=launcher)\n"
+        "before = len(os.listdir('/proc/self/fd'))\n"
+        "for _ in range(3):\n"
+        "    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[2]) + 0.0005)\n"
+        "    try:\n"
+        "        oxgen.run([sys.argv[1], 'for ever'], launcher=launcher, tenant=str(_))\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "for _ in range(2):\n"
+        "    assert oxgen.run([sys.argv[1]], launcher=launcher).returncode == 0\n"
+        "launcher.close()\n"
+        "import gc; gc.collect()\n"
+        "print(len(os.listdir('/proc/self/fd')) <= before)\n"
+    )
+    code = "import signal\nsignal.signal(signal.SIGALRM, signal.default_int_handler)\n" + code
+    host = subprocess.run(
+        [sys.executable, "-c", code, pause, str(delay)], capture_output=True, text=True, timeout=60
+    )
+    assert (host.returncode, host.stdout) == (0, "True\n"), host.stderr

@@ -1,0 +1,110 @@
+"""Cells: whom one belongs to, what it is made of, and what it enforces."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import LostError
+from ..result import Confinement
+from .native import ffi, lib
+from .program import Program
+
+__all__ = ["PROPERTIES", "Cell", "Tenancy", "cell_spec", "confinement", "no_cell"]
+
+#: The properties of a sandbox, in the order in which they are listed.
+PROPERTIES = (
+    "filesystem",
+    "network",
+    "memory_tree",
+    "cpu_tree",
+    "processes",
+    "disk",
+    "whole_tree_kill",
+    "syscalls",
+    "neighbours",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """Whom a cell belongs to: one program, one policy, one tenant."""
+
+    program: tuple[object, ...]
+    runtime: str
+    memory_bytes: int | None
+    processes: int | None
+    disk_bytes: int | None
+    tenant: str
+
+
+@dataclass(eq=False)
+class Cell:
+    """A cell that the pool has made. ``native`` is its ``struct ox_cell``.
+
+    One that an exception of a signal handler made everybody forget ends with its descriptors, which
+    close when it is collected: its warden then sees the end of its socket.
+    """
+
+    tenancy: Tenancy
+    native: Any
+    confinement: Confinement
+    idle_since: float = field(default=0.0)
+
+
+def no_cell() -> Any:
+    """A ``struct ox_cell`` that holds nothing: descriptor 0 is somebody else's."""
+    return ffi.new(
+        "struct ox_cell *",
+        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "peak", "writable"), -1),
+    )
+
+
+def cell_spec(
+    tenancy: Tenancy, program: Program, opened: contextlib.ExitStack
+) -> tuple[Any, list[Any]]:
+    """Fill ``struct ox_cell_spec``; the second value keeps its memory alive."""
+    mounts = program.needed.mounts
+    rows = ffi.new("struct ox_mount[]", max(len(mounts), 1))
+    kept: list[Any] = [rows]
+    for row, (inside, outside) in zip(rows, mounts, strict=False):
+        try:
+            row.fd = os.open(outside, os.O_PATH | os.O_CLOEXEC)
+        except OSError as gone:
+            raise LostError(
+                "tree", gone.errno or errno.EIO, "is needed by the runtime", path=outside
+            ) from None
+        opened.callback(os.close, row.fd)
+        text = ffi.new("char[]", os.fsencode(inside))
+        kept.append(text)
+        row.destination = text
+    spec = ffi.new("struct ox_cell_spec *")
+    entry = ffi.new("char[]", os.fsencode(program.entry))
+    digest = ffi.NULL if program.digest is None else ffi.new("char[]", program.digest.encode())
+    kept += [spec, entry, digest]
+    spec.entry, spec.digest, spec.program = entry, digest, program.descriptor
+    spec.features = 0
+    if program.needed.system:
+        spec.features = lib.OX_FEATURE_PROC | lib.OX_FEATURE_DEV | lib.OX_FEATURE_ETC
+    spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
+    spec.processes = -1 if tenancy.processes is None else tenancy.processes
+    spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
+    spec.mounts, spec.mounts_count = rows, len(mounts)
+    return spec, kept
+
+
+def confinement(tenancy: Tenancy) -> Confinement:
+    """What a cell enforces: it exists, so every step that makes it succeeded.
+
+    A limit of None was not asked for, so it is neither enforced nor missing.
+    """
+    asked = {
+        "memory_tree": tenancy.memory_bytes is not None,
+        "processes": tenancy.processes is not None,
+        "disk": tenancy.disk_bytes is not None,
+    }
+    enforced = tuple(name for name in PROPERTIES if asked.get(name, True))
+    return Confinement(level="namespaces", limits="cgroup", enforced=enforced)
