@@ -241,7 +241,8 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
  * ox_progress. */
 int ox_run_step(struct ox_run *run, int slice_ms);
 
-/* From any thread, in any state: the next step kills the run with this cause. */
+/* From any thread, in any state: the next step kills the run with this cause. A step that waits
+ * meanwhile is ended by making the wake descriptor readable. */
 void ox_run_cancel(struct ox_run *run);
 
 /* After OX_ENDED: write what is left for COPY sinks, at most slice_ms. 1: all written or nobody

@@ -369,6 +369,8 @@ static int step(struct ox_run *run, int slice_ms)
 {
     int64_t until = slice_ms < 0 ? NEVER : ox_now_ns() + (int64_t)slice_ms * MS;
 
+    if (__atomic_load_n(&run->cancelled, __ATOMIC_ACQUIRE))
+        check_limits(run, ox_now_ns());
     while (!run->ended) {
         struct pollfd events[AT_COUNT];
         int64_t next = until;
