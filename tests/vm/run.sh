@@ -22,7 +22,7 @@ gcc -std=gnu11 -O1 -Wall -Wextra -Werror -static -o "$work/root/init" tests/vm/i
 cp "$work/root/init" "$work/root/bin/true"
 python3 tests/vm/newc.py "$work/root" >"$work/initramfs"
 
-# Of the standard output of a machine, its last word is in the log.
+# NAME KERNEL LAYOUT. The machine's exit status says nothing, its last line does.
 boot() {
     begun=$(date +%s)
     timeout 600 qemu-system-x86_64 -M q35 -m 1024 -smp 2 -nographic -no-reboot -nodefaults -serial stdio \
