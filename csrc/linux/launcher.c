@@ -131,9 +131,10 @@ static int prepare(struct launcher *launcher, const struct ox_config *config,
         return r;
     r = ox_store_open(&launcher->works.store);
     if (r < 0)
-        return refuse(problem, OX_STAGE_STORE, r,
-                      "the store of verified programs cannot be mounted (fsmount)",
-                      "run as root with CAP_SYS_ADMIN on Linux 5.10 or later");
+        return refuse(
+            problem, OX_STAGE_STORE, r,
+            "the store of verified programs cannot be mounted (fsmount)",
+            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs");
     r = ox_cgroup_base_open(&launcher->works.cgroups, &cgroup_problem);
     if (r < 0) {
         problem->error = (struct ox_error){ OX_STAGE_CGROUP_BASE, -r };
