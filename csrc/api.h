@@ -222,7 +222,8 @@ struct ox_outcome {
     int64_t peak_memory_bytes; /* -1: not known */
     uint64_t written[2];       /* bytes of stdout and stderr, dropped ones included */
     int truncated;
-    int emptied; /* the warden saw the last process of the run go */
+    int undelivered; /* a COPY sink failed, and not because its reader had gone */
+    int emptied;     /* the warden saw the last process of the run go */
 };
 
 enum ox_progress {

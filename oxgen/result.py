@@ -54,11 +54,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """Bytes that the run wrote (also those that were dropped beyond the limit)."""
+    """Bytes that the run wrote, those that were dropped included.
+
+    ``truncated``: some were dropped, beyond the limit or because nobody took them. ``lost``: some
+    could not be written to the caller's stdout or stderr (a full disk, say; a reader that has gone
+    away does not count).
+    """
 
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     truncated: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,19 +40,27 @@ class Sandbox:
                 f"runtime must be one of {', '.join(get_args(Runtime))}, got {self.runtime!r}"
             )
         if self.level is not None and self.level not in _LEVELS_OF_DESIGN:
-            raise UsageError(
-                f"level must be one of {', '.join(_LEVELS_OF_DESIGN)}, got {self.level!r}"
-            )
+            raise UsageError(f"level must be 'namespaces' or None, got {self.level!r}")
         if self.level not in (None, "namespaces"):
             raise UnsupportedError(
-                (), f"level {self.level!r} is not in this build", "use level 'namespaces' or None"
+                (),
+                f"level {self.level!r} is not in this build",
+                "use level 'namespaces', or name none",
             )
         _check_path(self.cwd)
         checked = {_check_name(name): _check_value(name, text) for name, text in self.env.items()}
         object.__setattr__(self, "env", types.MappingProxyType(checked))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A read-only mapping cannot be pickled, a value handed to another process must be.
+        return _restore, (self.runtime, dict(self.env), self.cwd, self.level)
+
     def __hash__(self) -> int:
         return hash((self.runtime, tuple(sorted(self.env.items())), self.cwd, self.level))
+
+
+def _restore(runtime: Runtime, env: dict[str, str], cwd: str, level: str | None) -> Sandbox:
+    return Sandbox(runtime=runtime, env=env, cwd=cwd, level=level)
 
 
 def _check_path(cwd: object) -> None:

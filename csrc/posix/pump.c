@@ -169,6 +169,8 @@ void ox_pump_write(struct ox_pump *pump, struct ox_budget *budget)
          * truncated. */
         pump->broken = 1;
         budget->truncated = 1;
+        if (errno != EPIPE)
+            budget->undelivered = 1;
     }
 }
 

@@ -23,6 +23,7 @@ struct ox_pump {
 struct ox_budget {
     int64_t left; /* -1: no bound */
     int truncated;
+    int undelivered; /* a sink failed, and not because its reader had gone */
 };
 
 /* Read what is there, at most `most` bytes. 1: more may come, 0: end of file, or a negative

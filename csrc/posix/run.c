@@ -476,6 +476,7 @@ void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome)
     ret_outcome->written[0] = run->outputs[0].total;
     ret_outcome->written[1] = run->outputs[1].total;
     ret_outcome->truncated = run->budget.truncated;
+    ret_outcome->undelivered = run->budget.undelivered;
 }
 
 const char *ox_run_captured(const struct ox_run *run, int stream, uint64_t *ret_size)

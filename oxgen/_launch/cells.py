@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import LostError
+from ..errors import LaunchError
 from ..result import Confinement
 from .native import ffi, lib
 from .program import Program
@@ -74,8 +74,10 @@ def cell_spec(
         try:
             row.fd = os.open(outside, os.O_PATH | os.O_CLOEXEC)
         except OSError as gone:
-            raise LostError(
-                "tree", gone.errno or errno.EIO, "is needed by the runtime", path=outside
+            remedy = "raise the limit on open files" if gone.errno == errno.EMFILE else ""
+            text = f"is needed by the runtime: {gone.strerror}"
+            raise LaunchError(
+                "tree", gone.errno or errno.EIO, text, remedy=remedy, path=outside
             ) from None
         opened.callback(os.close, row.fd)
         text = ffi.new("char[]", os.fsencode(inside))

@@ -200,6 +200,7 @@ class Execution:
                 stdout_bytes=outcome.written[0],
                 stderr_bytes=outcome.written[1],
                 truncated=bool(outcome.truncated),
+                lost=bool(outcome.undelivered),
             ),
             confinement=self._lease.cell.confinement,
             limits=limits,

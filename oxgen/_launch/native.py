@@ -11,7 +11,7 @@ except ImportError as missing:
     raise ImportError(
         "oxgen's C extension oxgen._native is missing or does not fit this Python "
         f"({missing}); there is no weaker pure-Python path. Install a wheel or build it: "
-        "pip install --force-reinstall oxgen (needs a C compiler and the Python headers)",
+        "pip install --force-reinstall . in the source tree (needs gcc and Python's headers)",
         name="oxgen._native",
     ) from missing
 

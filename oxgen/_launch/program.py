@@ -262,6 +262,7 @@ def _interpreter_of(head: bytes, path: str) -> str | None:
             "exec",
             errno.ENOEXEC,
             f"its interpreter is {name or 'missing'}: of scripts, this version runs Python only",
+            remedy="if it only starts another program, name that one by its path",
             path=path,
         )
     if not words:

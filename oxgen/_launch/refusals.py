@@ -6,6 +6,7 @@ import errno
 import os
 
 from ..errors import LaunchError, LostError, UnsupportedError
+from .cells import PROPERTIES
 
 __all__ = ["not_root", "of_cell", "of_launcher"]
 
@@ -97,7 +98,7 @@ _MACHINE = frozenset(
 def not_root() -> UnsupportedError:
     """The level ``namespaces`` of this version needs root."""
     return UnsupportedError(
-        ("filesystem", "network", "whole_tree_kill", "neighbours"),
+        PROPERTIES,
         f"level 'namespaces' needs root in this version, this process has uid {os.geteuid()}",
         "run it as root (sudo 0xgenctl ...)",
         errno=errno.EPERM,

@@ -171,23 +171,31 @@ def with_launcher(
     yield use
 
 
+started: list[int] = []
+
+
 def attempt(program: str) -> OSError | None:
     """Run it in a launcher of its own; the exception, or None if it ran."""
-    try:
-        with oxgen.Launcher(cells=1) as launcher:
+    with oxgen.Launcher(cells=1) as launcher:
+        try:
             oxgen.run([program], launcher=launcher, capture_output=True)
-    except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
-        return failed
+        except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
+            return failed
+        finally:
+            if launcher._native is not None:
+                started.append(launcher._native.pid)
     return None
 
 
 def leftovers() -> list[str]:
-    """Processes of a faulty launcher, and cgroups whose launcher is gone."""
+    """Processes and cgroups of the launchers that these tests started."""
     mine = [child.exe() for child in psutil.Process().children(recursive=True)]
+    prefixes = tuple(f"oxgen-{pid}-" for pid in started)
     groups = [
-        str(path)
-        for path in Path("/sys/fs/cgroup").rglob("oxgen-*-*")
-        if not psutil.pid_exists(int(path.name.split("-")[1]))
+        name
+        for _, names, _ in os.walk("/sys/fs/cgroup")
+        for name in names
+        if prefixes and name.startswith(prefixes)
     ]
     return [path for path in mine if "fault-" in path] + groups
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from oxgen import Sandbox, UnsupportedError, UsageError
@@ -25,7 +27,7 @@ def test_a_level_of_another_version_is_unsupported(level: str) -> None:
 
 
 def test_an_unknown_level_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="namespaces, chroot"):
+    with pytest.raises(UsageError, match="'namespaces' or None"):
         Sandbox(level="strong")
 
 
@@ -54,6 +56,11 @@ def test_an_environment_that_exec_cannot_carry_is_refused(bad: dict[str, str]) -
 def test_what_oxgen_sets_cannot_be_replaced(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be replaced"):
         Sandbox(env={name: "x"})
+
+
+def test_a_sandbox_can_be_handed_to_another_process() -> None:
+    box = Sandbox(runtime="static", env={"A": "1"}, cwd="/tmp")
+    assert pickle.loads(pickle.dumps(box)) == box
 
 
 def test_a_sandbox_is_a_value_that_its_maker_cannot_change_later() -> None:
