@@ -1,0 +1,1 @@
+"""What the tests of confined programs share: builders, views from outside, positive controls."""
