@@ -132,6 +132,7 @@ struct ox_cell_spec {
 
 /* What the writable directories of an empty cell look like. */
 struct ox_baseline {
+    uint64_t memory_bytes; /* charged to the cgroup */
     uint64_t blocks_free;
     uint64_t files_free;
     /* of each directory: mode, owner, links, size, ctime seconds, ctime nanoseconds */
@@ -145,6 +146,7 @@ struct ox_cell {
     int pidfd;  /* of the warden */
     int cpu;    /* cgroup counters, read-only */
     int oom;
+    int usage;
     int peak;     /* -1 where the kernel has none */
     int writable; /* the directory that holds the writable directories, O_PATH */
     uint32_t runs;
@@ -154,8 +156,13 @@ struct ox_cell {
 int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec *spec, int wait_ms,
                    struct ox_cell *ret_cell, struct ox_error *ret_error);
 
-/* Kill whatever is in the cell and take it apart. Returns when its processes are gone. */
+/* Have the launcher kill whatever is in the cell and take it apart. Only the kill is waited for, at
+ * most wait_ms. The cell's descriptors are closed but pidfd, for ox_cell_wait_gone(). */
 int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, int wait_ms);
+
+/* Wait until every process of a destroyed cell is gone: its first process is the init of a pid
+ * namespace, and ends last. Closes pidfd. -ETIMEDOUT: not by wait_ms. Needs no launcher. */
+int ox_cell_wait_gone(struct ox_cell *cell, int wait_ms);
 
 /* Close the descriptors of a cell without a word to the launcher (after fork, or when it is
  * dead). */
@@ -164,13 +171,15 @@ void ox_cell_forget(struct ox_cell *cell);
 /* 1 when its warden lives, 0 when not: then a run cannot start in it. */
 int ox_cell_is_alive(const struct ox_cell *cell);
 
-/* 1 when the writable directories are as they were in the empty cell, 0 when not. */
-int ox_cell_is_empty(const struct ox_cell *cell);
+/* 1 when the writable directories are as they were in the empty cell and its memory has been given
+ * back, 0 when not. memory_slack is how much more may be charged than in the empty cell: files that
+ * a run read from disk stay charged to the first who did. */
+int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack);
 
 /* --- runs ------------------------------------------------------------------------------------- */
 
 enum ox_stream_mode {
-    OX_STREAM_NULL = 0, /* /dev/null */
+    OX_STREAM_NULL = 0, /* stdin: empty; stdout, stderr: read, counted, dropped */
     OX_STREAM_CAPTURE,  /* stdout, stderr: kept in memory up to the limit; stdin: from input */
     OX_STREAM_COPY,     /* stdout, stderr: copied on to a descriptor up to the output limit */
     OX_STREAM_DIRECT    /* stdin: this very descriptor, a pipe of ours */

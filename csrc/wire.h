@@ -60,7 +60,7 @@ struct ox_wire_create {
     char pad[7];
 };
 
-/* Descriptors on success: warden, pidfd, writable, cpu, oom and, with has_peak, peak. */
+/* Descriptors on success: warden, pidfd, writable, cpu, oom, usage and, with has_peak, peak. */
 struct ox_wire_create_reply {
     uint32_t kind;
     uint32_t sequence;

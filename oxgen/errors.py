@@ -134,11 +134,18 @@ class IntegrityError(OxgenError, PermissionError):
 
 
 class ManifestError(OxgenError, ValueError):
-    """manifest.json breaks a rule; ``field`` names the place (``signature.publicKey``)."""
+    """manifest.json breaks a rule; ``field`` names the place (``signature.publicKey``).
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"manifest: {field}: {message}" if field else f"manifest: {message}")
+    ``path`` is the file as messages show it, None where only its bytes were given.
+    """
+
+    def __init__(self, field: str, message: str, *, path: str | None = None) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
         self.field = field
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path or 'manifest'}: {self.args[0]}"
 
 
 class CapabilityError(OxgenError, PermissionError):

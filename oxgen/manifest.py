@@ -10,24 +10,28 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast, get_args
 
 from .errors import ManifestError, UsageError
-from .limits import MIB, Limits
+from .limits import KIB, MIB, Limits
 from .sandbox import Runtime
 
 __all__ = [
     "CAPABILITY_NAMES",
+    "MAX_CONFIG_BYTES",
     "MAX_MANIFEST_BYTES",
     "Manifest",
     "SignatureReference",
+    "config_fault",
     "parse_manifest",
     "relative_path_fault",
 ]
 
 MAX_MANIFEST_BYTES = MIB
+#: As compact ASCII JSON: it travels in one line of the plugin protocol, beside other members.
+MAX_CONFIG_BYTES = 64 * KIB
 CAPABILITY_NAMES = (
     "CAP_EMIT_FINDINGS",
     "CAP_HTTP_PASSIVE",
@@ -65,6 +69,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PATH_MAX_BYTES = 1024
 _COMPONENT_MAX_BYTES = 255
 _DEPTH_MAX = 64
+#: Below the 32 levels of a line of the plugin protocol.
+_CONFIG_DEPTH_MAX = 16
 _DIGITS_MAX = 400
 _DESCRIPTION_MAX = 4096
 _KEY_TEXT_MAX = 16 * 1024
@@ -88,7 +94,12 @@ class SignatureReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One plugin's manifest. ``config`` is JSON as it stood there, and must not be changed."""
+    """One plugin's manifest.
+
+    ``config`` is JSON as it stood there, handed to the plugin in its ``hello``, and must not be
+    changed. ``description`` and ``trusted`` are for people who look; both are hostile text as long
+    as nobody has approved the manifest, and ``trusted`` decides nothing at any time.
+    """
 
     name: str
     version: str
@@ -108,12 +119,48 @@ class Manifest:
         return self.signature.signature or f"{self.artifact}.sig"
 
 
-def parse_manifest(data: bytes) -> Manifest:
+def parse_manifest(data: bytes, *, path: str | None = None) -> Manifest:
     """Parse the bytes of a manifest.json; raise ``ManifestError`` that names the field.
 
-    Refused: more than 1 MiB, anything but UTF-8 without a byte order mark, unknown or duplicate
-    keys at any depth, NaN and infinities, lone surrogates, nesting beyond 64.
+    ``path`` is for messages only. Refused: more than 1 MiB, anything but UTF-8 without a byte order
+    mark, unknown or duplicate keys at any depth, NaN and infinities, lone surrogates, nesting
+    beyond 64; a ``config`` beyond 64 KiB or 16 levels.
     """
+    try:
+        return _parse(data)
+    except ManifestError as exc:
+        exc.path = path
+        raise
+
+
+def config_fault(config: Mapping[str, Any]) -> str | None:
+    """Say why an object cannot be a plugin's ``config``, or None.
+
+    Accepted is what JSON can say, at most `MAX_CONFIG_BYTES` as compact ASCII JSON and 16 levels.
+    """
+    try:
+        too_deep = _depth_exceeds(config, _CONFIG_DEPTH_MAX)
+        size = 0 if too_deep else len(json.dumps(config, allow_nan=False, separators=(",", ":")))
+    except (TypeError, ValueError) as exc:
+        return f"is not JSON: {ascii(str(exc))[1:-1][:120]}"
+    if too_deep:
+        return f"is nested deeper than {_CONFIG_DEPTH_MAX} levels"
+    if size > MAX_CONFIG_BYTES:
+        return f"has {size} bytes as JSON, at most {MAX_CONFIG_BYTES}; put data into files"
+    return None
+
+
+def _depth_exceeds(value: object, most: int) -> bool:
+    if isinstance(value, dict):
+        inner: Iterable[object] = value.values()
+    elif isinstance(value, (list, tuple)):
+        inner = value
+    else:
+        return False
+    return most == 0 or any(_depth_exceeds(each, most - 1) for each in inner)
+
+
+def _parse(data: bytes) -> Manifest:
     members = _object("", _read_json(data), _KEYS)
     for key in _REQUIRED:
         if key not in members:
@@ -126,7 +173,7 @@ def parse_manifest(data: bytes) -> Manifest:
         artifact=_path("artifact", members["artifact"]),
         trusted=_typed("trusted", members.get("trusted", False), bool, "true or false"),
         capabilities=_capabilities(members["capabilities"]),
-        config=_typed("config", members.get("config", {}), dict, "an object"),
+        config=_config(members.get("config", {})),
         signature=_signature(members.get("signature", {})),
         limits=_limits(members["limits"]) if "limits" in members else None,
         runtime=_runtime(members.get("runtime", "static")),
@@ -327,6 +374,14 @@ def _capabilities(value: Any) -> tuple[str, ...]:
             raise ManifestError(where, f"{name} stands there twice; keep one of them")
         names.append(name)
     return tuple(names)
+
+
+def _config(value: Any) -> dict[str, Any]:
+    members = cast("dict[str, Any]", _typed("config", value, dict, "an object"))
+    fault = config_fault(members)
+    if fault is not None:
+        raise ManifestError("config", fault)
+    return members
 
 
 def _signature(value: Any) -> SignatureReference:

@@ -15,6 +15,7 @@
 #include "../posix/fd.h"
 #include "../posix/system.h"
 #include "../wire.h"
+#include "dev.h"
 #include "missing.h"
 #include "warden.h"
 
@@ -168,7 +169,7 @@ struct trees {
     int fds[200];
     uint32_t count;
     int program;
-    int devices[OX_DEVICES];
+    int dev;
 };
 
 static int open_trees(struct ox_works *works, const struct ox_cell_request *request,
@@ -178,8 +179,7 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
 
     trees->count = 0;
     trees->program = -1;
-    for (int i = 0; i < OX_DEVICES; i++)
-        trees->devices[i] = -1;
+    trees->dev = -1;
 
     if (request->digest != NULL)
         r = ox_store_tree(&works->store, request->digest, request->program, &trees->program);
@@ -196,16 +196,10 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
             (struct ox_tree){ .fd = trees->fds[i], .destination = request->destinations[i] };
         trees->count = i + 1;
     }
-    for (int i = 0; i < OX_DEVICES && (request->features & OX_FEATURE_DEV) != 0; i++) {
-        char path[32];
-        int fd;
-
-        (void)snprintf(path, sizeof(path), "/dev/%s", ox_device_names[i]);
-        fd = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
-        r = fd < 0 ? -errno : ox_tree_of(fd, &trees->devices[i]);
-        ox_close(&fd);
+    if ((request->features & OX_FEATURE_DEV) != 0) {
+        r = ox_dev_tree(&trees->dev);
         if (r < 0)
-            return fail(OX_STAGE_TREE, r, ret_error);
+            return fail(OX_STAGE_DEV, r, ret_error);
     }
     return 0;
 }
@@ -213,7 +207,7 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
 static void close_trees(struct trees *trees)
 {
     close_all(trees->fds, trees->count);
-    close_all(trees->devices, OX_DEVICES);
+    ox_close(&trees->dev);
     ox_close(&trees->program);
 }
 
@@ -309,7 +303,7 @@ int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *requ
     spec.program = trees.program;
     spec.trees = trees.places;
     spec.trees_count = trees.count;
-    memcpy(spec.devices, trees.devices, sizeof(spec.devices));
+    spec.dev = trees.dev;
 
     r = ox_ids_take(&works->ids, &cell.ids);
     if (r < 0) {

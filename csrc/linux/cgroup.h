@@ -53,9 +53,10 @@ struct ox_cgroup_limits {
 struct ox_cgroup {
     uint32_t id;
     int directories[OX_CGROUP_HIERARCHIES];
-    int cpu_fd;  /* for ox_cgroup_read_cpu_ns() */
-    int oom_fd;  /* for ox_cgroup_read_oom_kills() */
-    int peak_fd; /* for ox_cgroup_read_peak(); -1: the kernel has none (version 2 before 5.19) */
+    int cpu_fd;   /* for ox_cgroup_read_cpu_ns() */
+    int oom_fd;   /* for ox_cgroup_read_oom_kills() */
+    int usage_fd; /* for ox_cgroup_read_usage(): what is charged now */
+    int peak_fd;  /* for ox_cgroup_read_peak(); -1: the kernel has none (version 2 before 5.19) */
 };
 
 /* Find the hierarchies, remove what dead launchers left, make and lock the base. All three

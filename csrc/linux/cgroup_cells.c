@@ -170,6 +170,10 @@ static int open_counters(const struct ox_cgroup_hierarchy *hierarchy, int direct
             open_file(directory, v1 ? "memory.oom_control" : "memory.events", O_RDONLY);
         if (cgroup->oom_fd < 0)
             return cgroup->oom_fd;
+        cgroup->usage_fd =
+            open_file(directory, v1 ? "memory.usage_in_bytes" : "memory.current", O_RDONLY);
+        if (cgroup->usage_fd < 0)
+            return cgroup->usage_fd;
         peak = open_peak(directory, hierarchy->version);
         if (peak < 0 && peak != -ENOENT)
             return peak;
@@ -216,7 +220,7 @@ out:
 int ox_cgroup_create(const struct ox_cgroup_base *base, uint32_t id,
                      const struct ox_cgroup_limits *limits, struct ox_cgroup *ret)
 {
-    struct ox_cgroup cgroup = { id, { -1, -1, -1 }, -1, -1, -1 };
+    struct ox_cgroup cgroup = { id, { -1, -1, -1 }, -1, -1, -1, -1 };
     char name[NAME_SIZE];
     uint32_t made = 0;
     int r = 0;
@@ -259,6 +263,7 @@ void ox_cgroup_forget(struct ox_cgroup *cgroup)
         ox_close(&cgroup->directories[i]);
     ox_close(&cgroup->cpu_fd);
     ox_close(&cgroup->oom_fd);
+    ox_close(&cgroup->usage_fd);
     ox_close(&cgroup->peak_fd);
 }
 

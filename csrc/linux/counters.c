@@ -106,3 +106,8 @@ int ox_cgroup_read_peak(int fd, uint64_t *ret_bytes)
 
     return r < 0 ? r : parse_number(text, ret_bytes);
 }
+
+int ox_cgroup_read_usage(int fd, uint64_t *ret_bytes)
+{
+    return ox_cgroup_read_peak(fd, ret_bytes); /* the same form: one number */
+}

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../posix/counters.h"
 #include "../posix/fd.h"
 #include "../posix/system.h"
 #include "../wire.h"
@@ -211,20 +212,24 @@ int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms)
 
 static const char *const writable_names[4] = { "home", "workspace", "tmp", "shm" };
 
-static int take_baseline(int writable, struct ox_baseline *ret_baseline)
+static int take_baseline(const struct ox_cell *cell, struct ox_baseline *ret_baseline)
 {
     struct statfs space;
+    int r;
 
-    if (fstatfs(writable, &space) < 0)
-        return -errno;
     memset(ret_baseline, 0, sizeof(*ret_baseline));
+    r = ox_cgroup_read_usage(cell->usage, &ret_baseline->memory_bytes);
+    if (r < 0)
+        return r;
+    if (fstatfs(cell->writable, &space) < 0)
+        return -errno;
     ret_baseline->blocks_free = (uint64_t)space.f_bfree;
     ret_baseline->files_free = (uint64_t)space.f_ffree;
     for (int i = 0; i < 4; i++) {
         int64_t *stamp = ret_baseline->stamp[i];
         struct stat what;
 
-        if (fstatat(writable, writable_names[i], &what, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(cell->writable, writable_names[i], &what, AT_SYMLINK_NOFOLLOW) < 0)
             return -errno;
         stamp[0] = (int64_t)what.st_mode;
         stamp[1] = ((int64_t)what.st_uid << 32) | (int64_t)what.st_gid;
@@ -243,12 +248,16 @@ int ox_cell_is_alive(const struct ox_cell *cell)
     return poll(&ended, 1, 0) == 0;
 }
 
-int ox_cell_is_empty(const struct ox_cell *cell)
+int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack)
 {
     struct ox_baseline now;
+    uint64_t most = cell->baseline.memory_bytes + (uint64_t)memory_slack;
 
-    if (take_baseline(cell->writable, &now) < 0)
+    if (take_baseline(cell, &now) < 0)
         return 0;
+    if (memory_slack >= 0 && now.memory_bytes > most)
+        return 0;
+    now.memory_bytes = cell->baseline.memory_bytes;
     return memcmp(&now, &cell->baseline, sizeof(now)) == 0;
 }
 
@@ -280,9 +289,10 @@ static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struc
         .writable = fds[2],
         .cpu = fds[3],
         .oom = fds[4],
-        .peak = reply->has_peak != 0 ? fds[5] : -1,
+        .usage = fds[5],
+        .peak = reply->has_peak != 0 ? fds[6] : -1,
     };
-    return take_baseline(ret_cell->writable, &ret_cell->baseline);
+    return take_baseline(ret_cell, &ret_cell->baseline);
 }
 
 int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec *spec, int wait_ms,
@@ -332,7 +342,7 @@ int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec
     else if (reply.error.stage != OX_STAGE_NONE) {
         *ret_error = reply.error;
         return reply.error.errnum > 0 ? -reply.error.errnum : -EPROTO;
-    } else if (given_count != (reply.has_peak != 0 ? 6u : 5u))
+    } else if (given_count != (reply.has_peak != 0 ? 7u : 6u))
         r = -EPROTO;
     if (r < 0) {
         for (size_t i = 0; i < given_count; i++)
@@ -342,6 +352,7 @@ int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec
     r = adopt(&reply, given, ret_cell);
     if (r < 0) {
         (void)ox_cell_destroy(launcher, ret_cell, wait_ms);
+        ox_cell_forget(ret_cell);
         return fail(OX_STAGE_WRITABLE, r, ret_error);
     }
     return 0;
@@ -353,6 +364,7 @@ void ox_cell_forget(struct ox_cell *cell)
     ox_close(&cell->pidfd);
     ox_close(&cell->cpu);
     ox_close(&cell->oom);
+    ox_close(&cell->usage);
     ox_close(&cell->peak);
     ox_close(&cell->writable);
 }
@@ -365,9 +377,12 @@ int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, in
     int none[1], r;
     size_t count;
     ssize_t size;
+    int pidfd = cell->pidfd;
 
     /* Before the request: nothing of ours may keep a mount or a counter of the cell alive. */
+    cell->pidfd = -1;
     ox_cell_forget(cell);
+    cell->pidfd = pidfd;
     r = ox_send(launcher->socket, &request, sizeof(request), NULL, 0, NULL, 0);
     if (r == 0)
         r = ox_wait_readable(launcher->socket, deadline);
@@ -377,4 +392,12 @@ int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, in
     if (size != (ssize_t)sizeof(reply) || reply.kind != OX_MESSAGE_DESTROY)
         return size < 0 ? (int)size : -EPIPE;
     return -reply.errnum;
+}
+
+int ox_cell_wait_gone(struct ox_cell *cell, int wait_ms)
+{
+    int r = ox_wait_readable(cell->pidfd, ox_now_ns() + (int64_t)wait_ms * 1000000);
+
+    ox_close(&cell->pidfd);
+    return r;
 }

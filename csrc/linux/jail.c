@@ -30,8 +30,6 @@
  * not be proved empty. */
 #define DISK_UNBOUNDED (INT64_C(1) << 50)
 
-const char *const ox_device_names[OX_DEVICES] = { "null", "zero", "full", "random", "urandom" };
-
 struct writable {
     const char *name;        /* below the writable tmpfs */
     const char *destination; /* below the jail */
@@ -187,7 +185,9 @@ static int make_writable(const struct ox_jail_spec *spec, int jail)
 
     (void)snprintf(options, sizeof(options), "mode=0755,size=%" PRId64 ",nr_inodes=%" PRId64, bytes,
                    bytes / BYTES_PER_INODE + INODES_SPARE);
-    if (mount("oxgen", "writable", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
+    /* No access times: the next run of the tenancy would see when the last one looked. */
+    if (mount("oxgen", "writable", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME,
+              options) < 0)
         return -errno;
 
     for (size_t i = 0; i < sizeof(writables) / sizeof(writables[0]); i++) {
@@ -209,7 +209,9 @@ static int make_writable(const struct ox_jail_spec *spec, int jail)
         if (outer < 0)
             return -errno;
         name = enter_parent(jail, w->destination);
-        if (name == NULL || mkdirat(AT_FDCWD, name, 0755) < 0 || fchdir(outer) < 0) {
+        if (name == NULL ||
+            (mkdirat(AT_FDCWD, name, 0755) < 0 && errno != EEXIST && errno != EROFS) ||
+            fchdir(outer) < 0) {
             r = -errno;
             ox_close(&outer);
             return r;
@@ -222,7 +224,7 @@ static int make_writable(const struct ox_jail_spec *spec, int jail)
             (void)snprintf(target, sizeof(target), "jail/%s", w->destination);
             if (mount(source, target, NULL, MS_BIND, NULL) < 0)
                 return -errno;
-            r = restrict_mount(target, MS_NOSUID | MS_NODEV | MS_NOEXEC);
+            r = restrict_mount(target, MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME);
             if (r < 0)
                 return r;
         }
@@ -247,31 +249,9 @@ static int make_mounts(const struct ox_jail_spec *spec, int jail)
 
 static int make_dev(const struct ox_jail_spec *spec, int jail)
 {
-    static const char *const links[][2] = {
-        { "/proc/self/fd", "fd" },
-        { "/proc/self/fd/0", "stdin" },
-        { "/proc/self/fd/1", "stdout" },
-        { "/proc/self/fd/2", "stderr" },
-    };
-
-    for (int i = 0; i < OX_DEVICES; i++) {
-        char destination[32];
-        int r;
-
-        (void)snprintf(destination, sizeof(destination), "dev/%s", ox_device_names[i]);
-        /* Read-only and no MS_NODEV: a device node is written to through a read-only mount, but
-         * not changed. */
-        r = place_tree(jail, spec->devices[i], destination, MS_RDONLY | MS_NOSUID | MS_NOEXEC);
-        if (r < 0)
-            return r;
-    }
-    if (enter_parent(jail, "dev/fd") == NULL)
-        return -errno;
-    for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
-        if (symlink(links[i][0], links[i][1]) < 0)
-            return -errno;
-    }
-    return 0;
+    /* Read-only and no MS_NODEV: a device node is written to through a read-only mount, but not
+     * changed. */
+    return place_tree(jail, spec->dev, "dev", MS_RDONLY | MS_NOSUID | MS_NOEXEC);
 }
 
 static int make_proc(void)
@@ -352,6 +332,16 @@ int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_
         goto out;
     }
 
+    if ((spec->features & OX_FEATURE_DEV) != 0) {
+        stage = OX_STAGE_DEV;
+        r = make_dev(spec, jail);
+        if (r < 0)
+            goto out;
+        if (chdir("/..") < 0) {
+            r = -errno;
+            goto out;
+        }
+    }
     stage = OX_STAGE_WRITABLE;
     r = make_writable(spec, jail);
     if (r < 0)
@@ -367,12 +357,6 @@ int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_
     if (r < 0)
         goto out;
 
-    if ((spec->features & OX_FEATURE_DEV) != 0) {
-        stage = OX_STAGE_DEV;
-        r = make_dev(spec, jail);
-        if (r < 0)
-            goto out;
-    }
     if (chdir("/..") < 0) {
         r = -errno;
         goto out;

@@ -5,10 +5,6 @@
 
 #include "../core.h"
 
-/* null, zero, full, random, urandom */
-#define OX_DEVICES 5
-extern const char *const ox_device_names[OX_DEVICES];
-
 /* A detached mount (open_tree) and the place where it goes. */
 struct ox_tree {
     int fd;
@@ -20,7 +16,7 @@ struct ox_jail_spec {
     int program; /* detached mount of the program */
     const struct ox_tree *trees;
     uint32_t trees_count;
-    int devices[OX_DEVICES]; /* detached mounts, with OX_FEATURE_DEV */
+    int dev; /* detached mount of /dev, with OX_FEATURE_DEV */
     uint32_t features;
     int64_t disk_bytes;
 };

@@ -23,12 +23,12 @@
 #include "cell.h"
 #include "missing.h"
 
-#define CELLS_MAX 4096u
+#define CELLS_MAX 8192u
 #define HELLO_MS 10000
-/* How long a host waits for the end of a cell; what takes longer is finished behind its back. */
-#define END_MS 250
 /* How long the launcher itself waits for its cells when it ends. */
 #define LAST_MS 1500
+/* How often the dying are looked at. */
+#define BURY_MS 5
 
 struct launcher {
     int socket;
@@ -144,7 +144,7 @@ static int prepare(struct launcher *launcher, const struct ox_config *config,
     }
     if (config->cells_max < 1 || config->cells_max > CELLS_MAX)
         return refuse(problem, OX_STAGE_REQUEST, -EINVAL, "the number of cells is out of range",
-                      "ask for 1 to 4096 cells");
+                      "ask for 1 to 8192 cells");
     launcher->cells = calloc(config->cells_max, sizeof(*launcher->cells));
     if (launcher->cells == NULL)
         return refuse(problem, OX_STAGE_LAUNCHER, -ENOMEM, "no memory for the table of cells", "");
@@ -285,7 +285,7 @@ static int create(struct launcher *launcher, union message *message, size_t size
                                           .sequence = message->create.sequence };
     struct ox_kept_cell *cell = find_cell(launcher, 0);
     struct ox_cell_parts parts = { -1, -1 };
-    int given[6], r;
+    int given[7], r;
     size_t given_count = 0;
 
     if (cell == NULL) {
@@ -305,6 +305,7 @@ static int create(struct launcher *launcher, union message *message, size_t size
         given[given_count++] = parts.writable;
         given[given_count++] = cell->cgroup.cpu_fd;
         given[given_count++] = cell->cgroup.oom_fd;
+        given[given_count++] = cell->cgroup.usage_fd;
         if (reply.has_peak)
             given[given_count++] = cell->cgroup.peak_fd;
     }
@@ -323,8 +324,10 @@ static int destroy(struct launcher *launcher, const union message *message, size
 
     if (size == sizeof(message->destroy) && message->destroy.id != 0)
         cell = find_cell(launcher, message->destroy.id);
-    r = cell == NULL ? -ENOENT : ox_kept_cell_end(&launcher->works, cell, END_MS);
-    if (r < 0 && cell != NULL)
+    /* Killed now, buried by the loop: the host sees the end through its own pidfd, and neither it nor
+     * the next request waits for the kernel to take apart what a plugin has built. */
+    r = cell == NULL ? -ENOENT : ox_kill(cell->pidfd);
+    if (cell != NULL)
         cell->dying = 1;
     reply.errnum = -r;
     return ox_send(launcher->socket, &reply, sizeof(reply), NULL, 0, NULL, 0);
@@ -380,7 +383,7 @@ static void serve(struct launcher *launcher)
         };
         int pending = (int)ox_cgroup_retry(&launcher->works.cgroups) + end_dying(launcher);
 
-        if (poll(events, 2, pending > 0 ? 20 : -1) < 0 && errno != EINTR)
+        if (poll(events, 2, pending > 0 ? BURY_MS : -1) < 0 && errno != EINTR)
             return;
         /* The host first: a socket alone stays open in a forked child of a dead host. */
         if (events[1].revents != 0)

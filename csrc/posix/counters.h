@@ -24,4 +24,7 @@ int ox_cgroup_reset_peak(int fd);
  * memory.peak. */
 int ox_cgroup_read_peak(int fd, uint64_t *ret_bytes);
 
+/* What is charged now, from memory.usage_in_bytes or memory.current. */
+int ox_cgroup_read_usage(int fd, uint64_t *ret_bytes);
+
 #endif

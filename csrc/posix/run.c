@@ -95,10 +95,15 @@ static int make_pipe(int *ret_ours, int *ret_theirs, int ours_is_read)
     return fcntl(*ret_ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static int open_null(int *ret_fd)
+/* An empty stdin: a pipe without a writer. /dev/null would be the host's own inode in the program's
+ * hands, with its times, its locks and whatever else an administrator has put behind the name. */
+static int make_empty(int *ret_theirs)
 {
-    *ret_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    return *ret_fd < 0 ? -errno : 0;
+    int ours = -1;
+    int r = make_pipe(&ours, ret_theirs, 0);
+
+    ox_close(&ours);
+    return r;
 }
 
 static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int *theirs)
@@ -115,7 +120,7 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         theirs[0] = fcntl(spec->streams[0].fd, F_DUPFD_CLOEXEC, 0);
         r = theirs[0] < 0 || fchmod(theirs[0], OPEN_FOR_READING) < 0 ? -errno : 0;
         break;
-    default: r = open_null(&theirs[0]); break;
+    default: r = make_empty(&theirs[0]); break;
     }
     for (int i = 1; i < 3 && r == 0; i++) {
         const struct ox_stream *stream = &spec->streams[i];
@@ -125,8 +130,10 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         pump->sink = stream->fd;
         pump->escape = stream->escape;
         pump->exclusive = stream->exclusive;
-        r = stream->mode == OX_STREAM_NULL ? open_null(&theirs[i])
-                                           : make_pipe(&pump->source, &theirs[i], 1);
+        if (stream->mode == OX_STREAM_NULL)
+            pump->broken =
+                1; /* read, counted and dropped: a dead end would be SIGPIPE to the program */
+        r = make_pipe(&pump->source, &theirs[i], 1);
     }
     return r;
 }

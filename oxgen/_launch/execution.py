@@ -28,6 +28,8 @@ __all__ = ["Execution", "Order", "Stream", "standard_stream", "timestamp"]
 #: Python-level signal handlers run in the main thread between two calls into C, so there it comes
 #: back this often; a signal that reaches the thread itself ends the wait at once.
 _MAIN_THREAD_SLICE_MS = 100
+#: A run returns within a second after its wall limit, with its cell given back.
+_GIVE_BACK_SECONDS = 0.75
 _CAUSES: dict[int, ends.Cause] = {0: "none", 1: "timeout", 2: "cpu", 3: "cancelled"}
 _FIXED_ENVIRONMENT = {
     "PATH": "/bin",
@@ -90,6 +92,9 @@ class Execution:
         error = ffi.new("struct ox_error *")
         if lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
             raise _never_ran(error, order)
+        wall = order.limits.wall_seconds
+        if wall is not None:
+            lease.give_back_by = self._begun + wall + _GIVE_BACK_SECONDS
         # Freed when it is collected, should a signal handler's exception come before close().
         self._run = ffi.gc(run[0], lib.ox_run_free)
         _under_way.add(self)
@@ -183,7 +188,8 @@ class Execution:
             strays=outcome.strays,
         )
         returncode, termination = ends.classify(facts, limits)
-        self._lease.reusable = bool(outcome.emptied)
+        # After an out-of-memory kill the kernel may take a while to give the memory back.
+        self._lease.reusable = bool(outcome.emptied) and outcome.oom_kills == 0
         peak = outcome.peak_memory_bytes
         return Completed(
             args=self._order.args,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import math
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from ..errors import LaunchError, UsageError
-from ..limits import Limits
+from ..limits import MIB, Limits
 from ..result import Completed
 from . import refusals
 from .cells import Cell, Tenancy, cell_spec, confinement, no_cell
@@ -40,6 +41,10 @@ UID_BASE = 1_880_096_768
 UID_COUNT = 65536
 
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+#: How long a cell that is no longer wanted may take to end before others are let on.
+_GONE_SECONDS = 5.0
+#: Memory that may stay charged to a cell that serves again: files that its runs read from disk.
+_SLACK_UNBOUNDED = 64 * MIB
 _START_MS = 15_000
 _CELL_MS = 15_000
 _STOP_MS = 5_000
@@ -151,8 +156,8 @@ class Launcher:
             raise refusals.not_root()
         config = ffi.new("struct ox_config *")
         config.uid_base, config.uid_count = self._uids
-        # One more than there are runs: a cell that is being taken apart still counts.
-        config.cells_max = self._cells_max + 1
+        # More than there are runs: a cell that is being taken apart still counts.
+        config.cells_max = 4 * self._cells_max + 8
         native = ffi.new("struct ox_launcher *")
         problem = ffi.new("struct ox_problem *")
         path = os.fsencode(EXECUTABLE)
@@ -274,20 +279,22 @@ class Launcher:
                 self._all.add(cell)
         return cell
 
-    def _destroy(self, cell: Cell) -> bool:
+    def _destroy(self, cell: Cell, wait_seconds: float = _GONE_SECONDS) -> bool:
         """Take a cell apart; False when its processes could not be seen to end in time."""
         with self._channel:
             with self._changed:
                 self._all.discard(cell)
                 launcher = self._native
-                self._changed.notify_all()
-            if launcher is None:
-                lib.ox_cell_forget(cell.native)
-                return True
-            r: int = lib.ox_cell_destroy(launcher, cell.native, _STOP_MS)
-            if r < 0 and r not in (-errno.ENOENT, -errno.ETIMEDOUT):
-                self._stop()
-        return r in (0, -errno.ENOENT)
+            if launcher is not None:
+                r: int = lib.ox_cell_destroy(launcher, cell.native, _STOP_MS)
+                if r < 0 and r != -errno.ENOENT:
+                    self._stop()
+        # Not under the channel: others need not wait for what this cell has built.
+        gone = lib.ox_cell_wait_gone(cell.native, round(wait_seconds * 1000)) == 0
+        lib.ox_cell_forget(cell.native)
+        with self._changed:
+            self._changed.notify_all()
+        return bool(gone)
 
     def _release(self, lease: Lease) -> None:
         cell = lease.cell
@@ -299,13 +306,14 @@ class Launcher:
                 and cell in self._all
                 and self._native is not None
             )
-            if keep and lib.ox_cell_is_empty(cell.native):
+            if keep and lib.ox_cell_is_empty(cell.native, _slack(cell.tenancy)):
                 cell.native.runs += 1
                 cell.idle_since = time.monotonic()
                 self._idle.append(cell)
                 self._changed.notify()
                 return
-        lease.gone = self._destroy(cell)
+        left = lease.give_back_by - time.monotonic()
+        lease.gone = self._destroy(cell, min(_GONE_SECONDS, max(0.05, left)))
 
     def idle_cells(self) -> int:
         """Return how many cells wait for a run of their tenancy."""
@@ -318,13 +326,15 @@ class Lease:
     """The right to use one cell.
 
     ``reusable`` is set by a run that ended as it should; ``gone`` is False where the cell was given
-    back and its processes, though killed, could not be seen to end in time.
+    back and its processes, though killed, could not be seen to end by ``give_back_by`` (of
+    ``time.monotonic``).
     """
 
     launcher: Launcher
     cell: Cell
     reusable: bool = False
     gone: bool = True
+    give_back_by: float = math.inf
 
     def account(self, completed: Completed) -> Completed:
         """Say in the result if processes were still ending when the cell was given back."""
@@ -334,6 +344,10 @@ class Lease:
         note = "processes were killed and still ended when this was written"
         detail = f"{ended.detail}; {note}" if ended.detail else note
         return replace(completed, termination=replace(ended, certain=False, detail=detail))
+
+
+def _slack(tenancy: Tenancy) -> int:
+    return _SLACK_UNBOUNDED if tenancy.memory_bytes is None else tenancy.memory_bytes // 8
 
 
 _launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()

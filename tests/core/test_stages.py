@@ -85,7 +85,7 @@ CASES = [
     ("root", "mount", 3, "static"),
     ("writable", "mount", 4, "static"),
     ("mount", "move_mount", 1, "static"),
-    ("dev", "symlink", 0, "dynamic"),
+    ("dev", "fsmount", 1, "dynamic"),
     ("etc", "open_etc", 0, "dynamic"),
     ("pivot", "pivot_root", 1, "static"),
     ("pivot", "umount2", 1, "static"),

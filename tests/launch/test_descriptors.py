@@ -59,12 +59,10 @@ def test_control_a_descriptor_that_is_kept_open_is_seen(unconfined: Unconfined) 
     assert seen["descriptors"]["7"]["type"] == "directory"
 
 
-def test_standard_input_without_input_is_the_null_device(portrait: Portrait) -> None:
-    null = os.makedev(1, 3)
-    assert (portrait.descriptors["0"]["type"], portrait.descriptors["0"]["device"]) == (
-        "character",
-        null,
-    )
+def test_standard_input_without_input_is_an_empty_pipe_and_no_device_of_the_host(
+    portrait: Portrait,
+) -> None:
+    assert portrait.descriptors["0"]["type"] == "pipe"
 
 
 def test_standard_input_with_input_is_a_pipe(probe: Probe) -> None:
