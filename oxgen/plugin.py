@@ -65,10 +65,7 @@ def run_plugin(
         path=approved.path,
     )
     pool = launcher or _launch.default_launcher()
-    with (
-        _Connection(broker) as connection,
-        pool.lease(program, bounds, runtime=manifest.runtime, tenant=tenant) as lease,
-    ):
+    with _Connection(broker) as connection, contextlib.ExitStack() as held:
         order = _launch.Order(
             args=(approved.entry, *args),
             program=program,
@@ -84,12 +81,12 @@ def run_plugin(
             },
             task_id=task_id,
         )
-        with contextlib.closing(_launch.Execution(lease, order)) as execution:
-            connection.begin()
-            execution.run_to_end()
-            if not capture_output:
-                execution.flush(execution.patience())
-            completed = execution.complete(on_end=connection.end)
+        lease, execution = _launch.begin(held, pool, order, tenant=tenant)
+        connection.begin()
+        execution.run_to_end()
+        if not capture_output:
+            execution.flush(execution.patience())
+        completed = execution.complete(on_end=connection.end)
     return lease.account(completed)
 
 

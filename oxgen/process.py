@@ -16,7 +16,7 @@ from . import _launch
 from .errors import LaunchError, UnsupportedError, UsageError
 from .limits import Limits
 from .result import Completed, Confinement
-from .sandbox import Sandbox
+from .sandbox import Sandbox, is_encodable
 
 __all__ = ["Process", "new_run_id", "probe", "run", "spawn"]
 
@@ -55,7 +55,7 @@ def run(
     pool = launcher or _launch.default_launcher()
     with (
         _launch.open_program(words[0], box.runtime) as program,
-        pool.lease(program, bounds, runtime=box.runtime, tenant=tenant) as lease,
+        contextlib.ExitStack() as held,
     ):
         order = _launch.Order(
             args=words,
@@ -68,11 +68,11 @@ def run(
             stderr=_output(2, capture_output),
             task_id=task_id,
         )
-        with contextlib.closing(_launch.Execution(lease, order)) as execution:
-            execution.run_to_end()
-            if not capture_output:
-                execution.flush(execution.patience())
-            completed = execution.complete()
+        lease, execution = _launch.begin(held, pool, order, tenant=tenant)
+        execution.run_to_end()
+        if not capture_output:
+            execution.flush(execution.patience())
+        completed = execution.complete()
     completed = lease.account(completed)
     if check:
         completed.check_returncode()
@@ -197,9 +197,6 @@ class Process:
                 _launch.open_program(self.args[0], sandbox.runtime) as program,
                 contextlib.ExitStack() as held,
             ):
-                lease = held.enter_context(
-                    launcher.lease(program, limits, runtime=sandbox.runtime, tenant=tenant)
-                )
                 order = _launch.Order(
                     args=self.args,
                     program=program,
@@ -213,10 +210,9 @@ class Process:
                     confirm=True,
                     wake=self._wake,
                 )
-                execution = _launch.Execution(lease, order)
+                lease, execution = _launch.begin(held, launcher, order, tenant=tenant)
                 os.close(ours.pop(0))
-                with contextlib.closing(execution):
-                    self._watch(execution, lease, held)
+                self._watch(execution, lease)
         except BaseException as failure:
             # Not lost: spawn() or wait() raises it in the thread that asked.
             self._failure = failure
@@ -226,9 +222,7 @@ class Process:
             self._started.set()
             self._finished.set()
 
-    def _watch(
-        self, execution: _launch.Execution, lease: _launch.Lease, held: contextlib.ExitStack
-    ) -> None:
+    def _watch(self, execution: _launch.Execution, lease: _launch.Lease) -> None:
         while not execution.step(-1):
             continue
         if execution.ended:
@@ -237,7 +231,7 @@ class Process:
         while not execution.ended:
             execution.step(-1)
         completed = execution.complete()
-        held.close()  # the cell is free for the next run before a slow reader is waited for
+        lease.give_back()  # before a slow reader is waited for
         self._completed = lease.account(completed)
         self._finished.set()
         while not execution.flush_slice():
@@ -349,7 +343,7 @@ def _checked(
 
 def _word(word: object) -> str:
     text = os.fspath(word) if isinstance(word, os.PathLike) else word
-    if not isinstance(text, str) or "\0" in text:
+    if not isinstance(text, str) or "\0" in text or not is_encodable(text):
         raise UsageError(f"args must be text or paths without NUL, got {word!r}")
     return text
 

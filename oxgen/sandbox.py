@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Literal, get_args
 
 from .errors import UnsupportedError, UsageError
 
-__all__ = ["RESERVED_ENVIRONMENT", "Runtime", "Sandbox"]
+__all__ = ["RESERVED_ENVIRONMENT", "Runtime", "Sandbox", "is_encodable"]
 
 Runtime = Literal["auto", "static", "dynamic", "python"]
 _LEVELS_OF_DESIGN = ("namespaces", "chroot", "landlock", "seatbelt", "job")
@@ -63,15 +64,36 @@ def _restore(runtime: Runtime, env: dict[str, str], cwd: str, level: str | None)
     return Sandbox(runtime=runtime, env=env, cwd=cwd, level=level)
 
 
+def is_encodable(text: str) -> bool:
+    """Whether the text can be passed to a program: a lone surrogate other than of a byte cannot."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_path(cwd: object) -> None:
-    if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd or len(cwd) > 1024:
+    if (
+        not isinstance(cwd, str)
+        or not cwd.startswith("/")
+        or "\0" in cwd
+        or len(cwd) > 1024
+        or not is_encodable(cwd)
+    ):
         raise UsageError(
             f"cwd must be an absolute path inside the cell, at most 1024 characters, got {cwd!r}"
         )
 
 
 def _check_name(name: object) -> str:
-    if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+    if (
+        not isinstance(name, str)
+        or not name
+        or "=" in name
+        or "\0" in name
+        or not is_encodable(name)
+    ):
         raise UsageError(f"env: a name must be non-empty, without '=' and NUL, got {name!r}")
     if name in RESERVED_ENVIRONMENT:
         raise UsageError(f"env: {name} is set by oxgen for every run and cannot be replaced")
@@ -79,6 +101,6 @@ def _check_name(name: object) -> str:
 
 
 def _check_value(name: object, text: object) -> str:
-    if not isinstance(text, str) or "\0" in text:
+    if not isinstance(text, str) or "\0" in text or not is_encodable(text):
         raise UsageError(f"env: the value of {name} must be text without NUL, got {text!r}")
     return text

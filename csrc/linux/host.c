@@ -78,8 +78,8 @@ static int above_targets(int *fd)
 {
     int moved = fcntl(*fd, F_DUPFD_CLOEXEC, 16);
 
-    if (moved < 0)
-        return -errno;
+    if (moved < 0) /* fcntl(2): EINVAL when the limit on open files is not above 16 */
+        return errno == EINVAL ? -EMFILE : -errno;
     ox_close(fd);
     *fd = moved;
     return 0;

@@ -152,7 +152,8 @@ static int prepare(struct launcher *launcher, const struct ox_config *config,
     return 0;
 }
 
-static int greet(struct launcher *launcher)
+/* kept: what keep_descriptors() said. */
+static int greet(struct launcher *launcher, int kept)
 {
     struct ox_wire_hello hello;
     struct ox_wire_hello_reply reply = { .kind = OX_MESSAGE_HELLO, .version = OX_WIRE_VERSION };
@@ -167,8 +168,13 @@ static int greet(struct launcher *launcher)
         return -EBADMSG;
 
     (void)snprintf(reply.build, sizeof(reply.build), "%s", ox_build());
-    r = hello.version != OX_WIRE_VERSION ? -EPROTO
-                                         : prepare(launcher, &hello.config, &reply.problem);
+    if (hello.version != OX_WIRE_VERSION)
+        r = -EPROTO;
+    else if (kept < 0)
+        r = refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "/dev/null cannot be opened",
+                   "restore the device: mknod -m 666 /dev/null c 1 3");
+    else
+        r = prepare(launcher, &hello.config, &reply.problem);
     if (r == -EPROTO)
         (void)refuse(&reply.problem, OX_STAGE_HANDSHAKE, r,
                      "the launcher is of another build than the extension",
@@ -422,10 +428,7 @@ int ox_launcher_main(int socket, int host)
     launcher.works.ids.lock = -1;
     launcher.works.store.directory = launcher.works.store.space = -1;
 
-    r = keep_descriptors();
-    if (r < 0)
-        return 1;
-    r = greet(&launcher);
+    r = greet(&launcher, keep_descriptors());
     if (r == 0) {
         serve(&launcher);
         end_cells(&launcher);

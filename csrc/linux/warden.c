@@ -76,7 +76,7 @@ static int arrange_descriptors(int null, int *socket, int *oom_score, int *signa
     int r;
 
     for (size_t i = 0; i < 3; i++) {
-        r = move_up(kept[i], 512);
+        r = move_up(kept[i], FIRST_OWN + 3);
         if (r < 0)
             return r;
     }

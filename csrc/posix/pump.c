@@ -32,78 +32,17 @@ static int reserve(struct ox_pump *pump, size_t more)
     return 0;
 }
 
-static size_t put_caret(char *to, unsigned char c)
-{
-    to[0] = '^';
-    to[1] = (char)(c ^ 0x40);
-    return 2;
-}
-
-static size_t put_hex(char *to, unsigned char c)
-{
-    static const char digits[] = "0123456789abcdef";
-
-    to[0] = '\\';
-    to[1] = 'x';
-    to[2] = digits[c >> 4];
-    to[3] = digits[c & 15];
-    return 4;
-}
-
-/* Make control characters visible: C0 but newline and tab, DEL, and C1, which reach a terminal
- * as UTF-8 (0xc2 0x80 to 0xc2 0x9f) or, where it is set to 8 bits, bare. Bare ones are told from
- * UTF-8 continuation bytes by the state of the sequence before them: after a lead byte other
- * than 0xc2 they are text. */
-static size_t escape_into(struct ox_pump *pump, char *to, const unsigned char *from, size_t size)
-{
-    size_t out = 0;
-
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = from[i];
-        unsigned char lead = pump->lead;
-
-        pump->lead = 0;
-        if (lead == 0xc2) {
-            if (c >= 0x80 && c < 0xa0) {
-                out += put_hex(to + out, 0xc2);
-                out += put_hex(to + out, c);
-                continue;
-            }
-            to[out++] = (char)0xc2;
-        } else if (lead > 0 && c >= 0x80 && c < 0xc0) {
-            to[out++] = (char)c;
-            pump->lead = (unsigned char)(lead - 1);
-            continue;
-        }
-        if (c == 0xc2)
-            pump->lead = 0xc2;
-        else if (c < 0x20 && c != '\n' && c != '\t')
-            out += put_caret(to + out, c);
-        else if (c == 0x7f)
-            out += put_caret(to + out, c);
-        else if (c >= 0x80 && c < 0xa0)
-            out += put_hex(to + out, c);
-        else {
-            to[out++] = (char)c;
-            /* continuation bytes that may follow: at most 3, so never mistaken for 0xc2 */
-            pump->lead = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc3 ? 1 : 0;
-        }
-    }
-    return out;
-}
-
 static int keep(struct ox_pump *pump, const char *bytes, size_t size)
 {
     int r;
 
     if (pump->mode == OX_STREAM_COPY && pump->written == pump->size)
         pump->size = pump->written = 0;
-    r = reserve(pump, pump->escape ? size * 8 + 8 : size);
+    r = reserve(pump, pump->escape ? size * OX_ESCAPE_GROWTH + OX_ESCAPE_SPARE : size);
     if (r < 0)
         return r;
     if (pump->escape) {
-        pump->size +=
-            escape_into(pump, pump->bytes + pump->size, (const unsigned char *)bytes, size);
+        pump->size += ox_escape(&pump->partial, pump->bytes + pump->size, bytes, size);
     } else {
         memcpy(pump->bytes + pump->size, bytes, size);
         pump->size += size;
@@ -149,9 +88,15 @@ int ox_pump_drain(struct ox_pump *pump, struct ox_budget *budget)
         uint64_t before = pump->total;
         int r = ox_pump_read(pump, budget, CHUNK);
 
-        if (r <= 0 || pump->total == before)
-            return r < 0 ? r : 0;
+        if (r < 0)
+            return r;
+        if (r == 0 || pump->total == before)
+            break;
     }
+    /* A character that was begun and will not be ended. */
+    if (pump->escape && reserve(pump, OX_ESCAPE_SPARE) == 0)
+        pump->size += ox_escape_end(&pump->partial, pump->bytes + pump->size);
+    return 0;
 }
 
 void ox_pump_write(struct ox_pump *pump, struct ox_budget *budget)

@@ -3,6 +3,7 @@
 #define OX_PUMP_H
 
 #include "../core.h"
+#include "escape.h"
 
 struct ox_pump {
     int source; /* our end of the program's pipe, non-blocking; -1 once closed */
@@ -14,9 +15,9 @@ struct ox_pump {
     char *bytes; /* captured, or waiting for the sink */
     size_t size;
     size_t capacity;
-    size_t written;     /* how much of bytes the sink has */
-    uint64_t total;     /* bytes that came out of the pipe */
-    unsigned char lead; /* escape: 0xc2 seen, C1 control may follow */
+    size_t written;            /* how much of bytes the sink has */
+    uint64_t total;            /* bytes that came out of the pipe */
+    struct ox_partial partial; /* escape: a character of which the rest is to come */
 };
 
 /* The budget that stdout and stderr share. */

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .cells import PROPERTIES
 from .ends import classify
-from .execution import Execution, Order, Stream, standard_stream, timestamp
+from .execution import Execution, Order, Stream, begin, standard_stream, timestamp
 from .launcher import (
     EXECUTABLE,
     UID_BASE,
@@ -27,6 +27,7 @@ __all__ = [
     "Order",
     "Program",
     "Stream",
+    "begin",
     "build",
     "classify",
     "default_launcher",

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import platform
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -26,6 +27,21 @@ _SEGMENTS_MAX = 256
 _TAGS_MAX = 4096
 
 
+#: ELFError of the library is an Exception of its own; the rest comes from what it is built on.
+_NONSENSE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What the headers of one ELF file say."""
@@ -37,6 +53,7 @@ class Needs:
 
 def needs(stream: BinaryIO, path: str) -> Needs:
     """Read an ELF file's headers. Raise ``LaunchError`` for another machine or a broken file."""
+    from elftools.common.exceptions import ELFError
     from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
 
@@ -69,8 +86,10 @@ def needs(stream: BinaryIO, path: str) -> Needs:
                         directories.extend(str(tag.rpath).split(":"))
     except LaunchError:
         raise
-    except Exception as broken:
+    except (ELFError, *_NONSENSE) as broken:
         # The bytes are the attacker's, and what the library raises for nonsense is of many kinds.
+        if isinstance(broken, OSError) and broken.errno != errno.EINVAL:
+            raise
         raise LaunchError(
             "exec", errno.ENOEXEC, f"its ELF headers cannot be read: {broken}", path=path
         ) from None

@@ -108,6 +108,9 @@ def _memory_detail(facts: Facts, limits: Limits) -> str:
 
 
 def _signal_detail(signal: int, limits: Limits) -> str:
-    if signal == signals.SIGXFSZ:
-        return f"a file grew beyond the file_bytes limit of {limits.file_bytes} bytes (SIGXFSZ)"
+    if signal == signals.SIGXFSZ and limits.file_bytes is not None:
+        return (
+            "ended by SIGXFSZ, as the kernel sends it when a file grows beyond the file_bytes limit"
+            f" of {limits.file_bytes} bytes"
+        )
     return f"ended by {signal_name(signal)}"

@@ -19,11 +19,11 @@ from ..limits import Limits
 from ..result import Completed, Output, Usage
 from ..sandbox import Sandbox
 from . import ends
-from .launcher import Lease
+from .launcher import Launcher, Lease
 from .native import ffi, lib, stage_name
 from .program import Program
 
-__all__ = ["Execution", "Order", "Stream", "standard_stream", "timestamp"]
+__all__ = ["Execution", "Order", "Stream", "begin", "standard_stream", "timestamp"]
 
 #: Python-level signal handlers run in the main thread between two calls into C, so there it comes
 #: back this often; a signal that reaches the thread itself ends the wait at once.
@@ -239,6 +239,31 @@ class Execution:
         return bytes(ffi.buffer(text, size[0])) if size[0] else b""
 
 
+def begin(
+    held: contextlib.ExitStack, pool: Launcher, order: Order, *, tenant: str = ""
+) -> tuple[Lease, Execution]:
+    """Lease a cell and send it the launch; both end with ``held``.
+
+    A cell that turns out to be dead before the request reached it costs one more try, not the run.
+    """
+    for last_try in (False, True):
+        with contextlib.ExitStack() as attempt:
+            lease = attempt.enter_context(
+                pool.lease(
+                    order.program, order.limits, runtime=order.sandbox.runtime, tenant=tenant
+                )
+            )
+            try:
+                execution = attempt.enter_context(contextlib.closing(Execution(lease, order)))
+            except LostError:
+                if last_try:
+                    raise
+                continue
+            held.push(attempt.pop_all())
+            return lease, execution
+    raise AssertionError("the second try returns or raises")
+
+
 _under_way: weakref.WeakSet[Execution] = weakref.WeakSet()
 
 
@@ -273,7 +298,8 @@ def _never_ran(error: Any, order: Order) -> LaunchError:
             "arguments and environment together exceed 128 KiB or 8192 strings",
             remedy="pass large input on stdin",
         )
-    if stage == "warden":
+    # ENODEV: the counters of a cgroup that a new launcher has removed as a dead one's.
+    if stage == "warden" or (stage == "cgroup" and error.errnum == errno.ENODEV):
         return LostError(stage, error.errnum, "the cell was gone before the launch")
     if stage == "exec" and error.errnum == errno.EACCES and _is_on_noexec(order.program.descriptor):
         return LaunchError(

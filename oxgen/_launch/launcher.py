@@ -198,7 +198,7 @@ class Launcher:
         try:
             yield lease
         finally:
-            self._release(lease)
+            lease.give_back()
 
     def _acquire(self, tenancy: Tenancy, program: Program) -> Cell:
         deadline = time.monotonic() + self._queue_seconds
@@ -334,7 +334,14 @@ class Lease:
     cell: Cell
     reusable: bool = False
     gone: bool = True
+    returned: bool = False
     give_back_by: float = math.inf
+
+    def give_back(self) -> None:
+        """Keep the cell for the next run of its tenancy if it is proved empty, else destroy it."""
+        if not self.returned:
+            self.returned = True
+            self.launcher._release(self)
 
     def account(self, completed: Completed) -> Completed:
         """Say in the result if processes were still ending when the cell was given back."""
