@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +19,15 @@ import test_layers
 import oxgen
 from oxgen import _launch
 from oxgen._launch import launcher
+from oxgen.plugin import run_plugin
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What building, testing and version control leave in the tree.
 NOT_OURS = {"build", "dist", "wheelhouse"}
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "writing-a-plugin.md").read_text(encoding="utf-8")
 
 
 def documents() -> list[Path]:
@@ -49,7 +56,7 @@ def anchors(text: str) -> set[str]:
     """Return the fragments of a document's headings, as GitHub makes them."""
     found = set()
     for heading in re.findall(r"^#+ +(.*)$", prose(text), re.M):
-        plain = re.sub(r"[`*_]", "", heading).strip().lower()
+        plain = re.sub(r"[`*]", "", heading).strip().lower()
         found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
     return found
 
@@ -187,31 +194,166 @@ def test_changelog_has_this_version_and_security_first() -> None:
 # --- examples -------------------------------------------------------------------------------------
 
 
-@pytest.mark.root
-def test_python_example_of_the_readme_prints_what_it_says() -> None:
-    code = block(README, "python")
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    said = [line.partition("#")[2].strip() for line in code.splitlines() if "  # " in line]
-    assert done.stdout.splitlines() == said
+def control(*args: str | Path, cwd: Path) -> None:
+    """Run 0xgenctl, which must end with 0."""
+    done = shell(shlex.join(["0xgenctl", *map(str, args)]), cwd)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.root
-def test_commands_of_the_readme_all_end_with_0(tmp_path: Path) -> None:
-    script = block(README, "sh")
-    assert script.count("build/found.jsonl") == 2
-    programs = [Path(sys.executable).parent, Path(sys.prefix, "bin")]
-    done = subprocess.run(
-        ["sh", "-e", "-c", script.replace("build/found.jsonl", str(tmp_path / "found.jsonl"))],
+def shell(script: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of a document, with the programs of this environment in PATH."""
+    return subprocess.run(
+        ["sh", "-e", "-c", script],
         capture_output=True,
         stdin=subprocess.DEVNULL,
         text=True,
         timeout=100,
-        cwd=ROOT,
-        env={**os.environ, "PATH": ":".join([*map(str, programs), os.environ["PATH"]])},
+        cwd=cwd,
+        umask=0o022,
+        env={**os.environ, "PATH": f"{programs()}:{os.environ['PATH']}", **env},
     )
-    assert done.returncode == 0, done.stderr
+
+
+def programs() -> Path:
+    """Return the directory that holds 0xgenctl."""
+    places = [Path(sys.executable).parent, Path(sys.prefix, "bin")]
+    return next(place for place in places if (place / "0xgenctl").exists())
+
+
+def said(code: str) -> list[str]:
+    """Return what the comments behind the prints of an example promise."""
+    return [line.rpartition("  # ")[2] for line in code.splitlines() if "print(" in line]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """What the examples need of a tree after `make demo`, owned by the caller whoever owns ours."""
+    found = tmp_path / "tree"
+    trust = found / "build" / "demo" / "trust"
+    (trust / "keys").mkdir(parents=True)
+    (found / "captures").mkdir()
+    shutil.copyfile(ROOT / "captures" / "traffic.har", found / "captures" / "traffic.har")
+    copied = trust / "passive-header-scan"
+    copied.mkdir()
+    for name in ("manifest.json", "passive_header_scan.py"):
+        shutil.copyfile(ROOT / "plugins" / "passive-header-scan" / name, copied / name)
+    for path in [tmp_path, *tmp_path.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    control("plugin", "keygen", "demo.key", trust / "keys" / "demo.pub", cwd=tmp_path)
+    control("plugin", "sign", "--key", "demo.key", copied, cwd=tmp_path)
+    control("plugin", "approve", "--trust-root", trust, copied, cwd=tmp_path)
+    return found
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("code", [*python_blocks(README), *python_blocks(API)])
+def test_python_example_prints_what_it_says(tree: Path, code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tree
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == said(code) != []
+
+
+@pytest.mark.root
+def test_commands_of_the_readme_all_end_with_0(tree: Path) -> None:
+    done = shell(block(README, "sh"), tree)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "\nhello\n" in done.stdout
-    assert (tmp_path / "found.jsonl").stat().st_size > 0
+    assert (tree / "build" / "found.jsonl").stat().st_size > 0
+
+
+@pytest.mark.root
+def test_trust_root_of_the_demonstration_serves_root_in_the_clone_of_another_user(
+    tree: Path,
+) -> None:
+    for path in (tree, tree / "build", tree / "captures", tree / "captures" / "traffic.har"):
+        os.chown(path, 47001, 47001)
+    done = shell(block(README, "sh"), tree)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.root
+def test_trust_root_that_belongs_to_another_user_is_refused_to_root(tree: Path) -> None:
+    trust = tree / "build" / "demo" / "trust"
+    for path in [trust, *trust.rglob("*")]:
+        os.chown(path, 47001, 47001)
+    done = shell("0xgenctl plugin list --trust-root build/demo/trust", tree)
+    assert (done.returncode, "[untrusted_root]" in done.stderr) == (1, True)
+
+
+def test_every_public_name_is_in_the_api_document() -> None:
+    missing = [name for name in oxgen.__all__ if not re.search(rf"\b{name}\b", API)]
+    assert missing == ["__version__"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [oxgen.run, oxgen.spawn, oxgen.probe, oxgen.Launcher, oxgen.Limits, oxgen.Sandbox, run_plugin],
+    ids=lambda function: function.__name__,
+)
+def test_parameters_are_those_of_the_api_document(function: Callable[..., object]) -> None:
+    signature = rf"`{function.__name__}\(([^`]*)\)(?: -> \w+)?`"
+    (documented,) = re.findall(signature, API)
+    names = [part.partition("=")[0].strip() for part in documented.split(",")]
+    parameters = list(inspect.signature(function).parameters.values())
+    assert [name for name in names if name != "*"] == [each.name for each in parameters]
+    where = names.index("*") if "*" in names else len(names)
+    keywords = inspect.Parameter.KEYWORD_ONLY
+    assert [each.kind == keywords for each in parameters] == [
+        index >= where for index in range(len(parameters))
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A block of the tutorial: what is to be done with it, its argument, its text."""
+
+    what: str
+    argument: str
+    text: str
+
+
+def steps() -> list[Step]:
+    """Return the marked blocks of the tutorial."""
+    marked = r"^<!-- (file|run|said)(?:: (\S+))? -->\n```\w+\n(.*?)^```$"
+    return [Step(*found) for found in re.findall(marked, TUTORIAL, re.M | re.S)]
+
+
+def test_every_block_of_the_tutorial_is_tried() -> None:
+    assert len(steps()) == len(re.findall(r"^```\w+$", TUTORIAL, re.M)) > 0
+    assert len(re.findall("^```$", TUTORIAL, re.M)) == len(steps())
+
+
+def pattern(line: str) -> str:
+    return "^" + re.escape(line.rstrip()).replace(re.escape("..."), ".*") + r"\s*$"
+
+
+@pytest.mark.root
+def test_tutorial_leads_from_an_empty_folder_to_findings(tree: Path, tmp_path: Path) -> None:
+    (tree / "build" / "venv").mkdir()
+    (tree / "build" / "venv" / "bin").symlink_to(programs())
+    folder, state = tmp_path / "empty", tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(0o755)
+    # One shell for each block, which begins where the last one ended.
+    keep = f"trap 'export -p >{state}' EXIT\n"
+    output = ""
+    for step in steps():
+        if step.what == "file":
+            (folder / step.argument).write_text(step.text, encoding="utf-8")
+        elif step.what == "run":
+            before = f". {state}\n" if state.exists() else ""
+            done = shell(
+                before + keep + step.text.replace("/path/to/oxgen", str(tree)),
+                folder,
+            )
+            output = done.stdout + done.stderr
+            assert done.returncode == int(step.argument or 0), f"{step.text}\n{output}"
+        else:
+            for line in step.text.splitlines():
+                assert re.search(pattern(line), output, re.M), f"{line}\n{output}"
