@@ -4,7 +4,8 @@ HAR 1.2 (http://www.softwareishard.com/blog/har-12-spec/) as it is really writte
 ``_custom`` members, HTTP/2 pseudo headers and status 0 for what never got an answer; Firefox joins
 several ``Set-Cookie`` fields with line feeds and may leave ``text`` out; mitmproxy writes floats
 for times, an empty ``content`` and null for what it does not know. Members that are not needed are
-not even decoded, so that nobody's idea of them can break the reading.
+not even decoded, so that nobody's idea of them can break the reading. Each entry is decoded on its
+own: one that is broken is reported and skipped, and the others are read.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from ..errors import CaptureError
 from ..limits import KIB, MIB
 from .flow import Flow, Header
+from .har_split import BudgetError, StructureError, entry_spans
 
 __all__ = [
     "MAX_BODY_CHARACTERS",
     "MAX_CAPTURE_BYTES",
     "MAX_ENTRIES",
+    "MAX_ENTRY_BYTES",
     "Capture",
     "Skipped",
     "read_har",
@@ -37,6 +39,8 @@ __all__ = [
 MAX_CAPTURE_BYTES = 256 * MIB
 MAX_BODY_CHARACTERS = 256 * KIB
 MAX_ENTRIES = 250_000
+#: The text of one entry, with its body; a longer one is skipped.
+MAX_ENTRY_BYTES = 32 * MIB
 #: A flow without its body must fit into one line of the protocol, also when every cookie of one
 #: character has become a redaction mark.
 _MAX_HEAD_BYTES = 128 * KIB
@@ -118,7 +122,8 @@ class _Response(msgspec.Struct, rename="camel"):
     status: int | float
     http_version: str | None = ""
     headers: list[_Pair] | None = None
-    cookies: Any = None
+    #: Decoded where the header is missing only: many recorders have ideas of their own here.
+    cookies: msgspec.Raw = msgspec.Raw(b"null")
     content: _Content | None = None
 
 
@@ -128,35 +133,17 @@ class _Entry(msgspec.Struct, rename="camel"):
     started_date_time: str | None = ""
 
 
-class _Item:
-    """What became of one entry, made while the file is being parsed."""
-
-    def __init__(self, outcome: Flow | Skipped) -> None:
-        self.outcome = outcome
-
-
-class _Log(msgspec.Struct):
-    entries: list[_Item]
-
-
-class _File(msgspec.Struct):
-    log: _Log
-
-
 class _Broken(Exception):
     """Why one entry gives no flow."""
-
-
-class _TooMany(Exception):
-    """The capture has more entries than are read."""
 
 
 def read_har(path: str | os.PathLike[str]) -> Capture:
     """Read a HAR file; keep what can be read and say what was skipped.
 
     Raises ``OSError`` where the file cannot be opened or read and ``CaptureError`` where it is no
-    regular file, larger than 256 MiB, of more than `MAX_ENTRIES` entries, or no HAR. Bodies are cut
-    at `MAX_BODY_CHARACTERS`.
+    regular file, larger than 256 MiB, of more than `MAX_ENTRIES` entries, or no HAR. An entry that
+    is larger than `MAX_ENTRY_BYTES`, no JSON or no UTF-8 is skipped. Bodies are cut at
+    `MAX_BODY_CHARACTERS`.
     """
     name = os.fspath(path)
     text = _read(name)
@@ -164,24 +151,45 @@ def read_har(path: str | os.PathLike[str]) -> Capture:
         text = text[len(codecs.BOM_UTF8) :]
     elif text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise CaptureError(f"{name}: is UTF-16; {_EXPECTED}")
+    flows: list[Flow] = []
+    skipped: list[Skipped] = []
+    index = 0
     try:
-        items = _parse(text)
-    except _TooMany:
-        raise CaptureError(
-            f"{name}: has more than {MAX_ENTRIES} entries; split it into smaller captures"
-        ) from None
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise CaptureError(f"{name}: {_cause(exc)}; {_EXPECTED}") from None
-    outcomes = [item.outcome for item in items]
-    return Capture(
-        flows=tuple(each for each in outcomes if isinstance(each, Flow)),
-        skipped=tuple(each for each in outcomes if isinstance(each, Skipped)),
-    )
+        for start, end in entry_spans(text):
+            if index >= MAX_ENTRIES:
+                raise CaptureError(
+                    f"{name}: has more than {MAX_ENTRIES} entries; split it into smaller captures"
+                )
+            outcome = _outcome(index, text, start, end)
+            if isinstance(outcome, Flow):
+                flows.append(outcome)
+            else:
+                skipped.append(outcome)
+            index += 1
+    except StructureError as exc:
+        raise CaptureError(f"{name}: {exc}; {_EXPECTED}") from None
+    except BudgetError:
+        reason = "has too many lists and objects; neither it nor what follows it was read"
+        skipped.append(Skipped(index=index, reason=reason))
+    return Capture(flows=tuple(flows), skipped=tuple(skipped))
 
 
-def _parse(text: bytes) -> list[_Item]:
+def _outcome(index: int, text: bytes, start: int, end: int) -> Flow | Skipped:
+    """Decode one entry. Its parsed form is much larger than its text: one is held at a time."""
     try:
-        return msgspec.json.decode(text, type=_File, dec_hook=_Reader()).log.entries
+        if end - start > MAX_ENTRY_BYTES:
+            raise _Broken(f"is larger than {MAX_ENTRY_BYTES} bytes")
+        return _flow(index, _decoded(text[start:end]))
+    except _Broken as exc:
+        reason = str(exc)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as exc:
+        reason = _cause(exc)
+    return Skipped(index=index, reason=reason)
+
+
+def _decoded(text: bytes) -> _Entry:
+    try:
+        return msgspec.json.decode(text, type=_Entry, strict=False)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -189,7 +197,7 @@ def _parse(text: bytes) -> list[_Item]:
         repaired = _ESCAPE.sub(_repaired, text)
         if repaired == text:
             raise
-    return msgspec.json.decode(repaired, type=_File, dec_hook=_Reader()).log.entries
+    return msgspec.json.decode(repaired, type=_Entry, strict=False)
 
 
 def _repaired(match: re.Match[bytes]) -> bytes:
@@ -205,39 +213,17 @@ def _repaired(match: re.Match[bytes]) -> bytes:
     return b"\\u%04x" % (number - 0xDC00 if 0xDC80 <= number <= 0xDCFF else 0xFFFD)
 
 
-class _Reader:
-    """Turns each entry into a flow as soon as it is parsed.
-
-    The parsed form of an entry is many times larger than its text, and that of a list of numbers
-    larger still: only one entry is held at a time, and the number of entries has a bound.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __call__(self, _: type, entry: object) -> _Item:
-        index, self._count = self._count, self._count + 1
-        if index >= MAX_ENTRIES:
-            raise _TooMany
-        try:
-            return _Item(_flow(index, msgspec.convert(entry, _Entry, strict=False)))
-        except _Broken as exc:
-            reason = str(exc)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-            reason = _cause(exc)
-        return _Item(Skipped(index=index, reason=reason))
-
-
 def _read(name: str) -> bytes:
     # O_NONBLOCK: opening a FIFO would wait for a writer.
     flags = os.O_RDONLY
     for flag in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, flag, 0)
     descriptor = os.open(name, flags)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise CaptureError(f"{name}: is no regular file; {_EXPECTED}")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise CaptureError(f"{name}: is no regular file; {_EXPECTED}")
         text = stream.read(MAX_CAPTURE_BYTES + 1) if status.st_size <= MAX_CAPTURE_BYTES else None
     if text is None or len(text) > MAX_CAPTURE_BYTES:
         raise CaptureError(
@@ -305,14 +291,14 @@ def _first(headers: tuple[Header, ...], wanted: str) -> str:
     return next((value for name, value in headers if name.lower() == wanted), "")
 
 
-def _parsed_cookies(parsed: object) -> tuple[str, ...]:
+def _parsed_cookies(parsed: msgspec.Raw) -> tuple[str, ...]:
     """Make ``Set-Cookie`` values of what a recorder kept in ``cookies``.
 
     Chrome leaves the header out and the list in, or both out, unless it is asked to export with
     sensitive data. A list that breaks the format is worth nothing beside good headers.
     """
     try:
-        cookies = msgspec.convert(parsed, list[_Cookie] | None, strict=False)
+        cookies = msgspec.json.decode(parsed, type=list[_Cookie] | None, strict=False)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise _Broken(f"response.cookies: {_cause(exc)}") from None
     made = []

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import bisect
 import re
 from collections.abc import Callable
-from urllib.parse import unquote_plus
+
+from .cards import redact_cards
+from .members import redact_json, redact_members
+from .names import is_secret_name, mark
+from .paths import redact_paths
 
 __all__ = [
     "USERINFO",
-    "is_secret_header",
-    "is_secret_name",
-    "is_secret_parameter",
-    "mark",
     "redact_patterns",
     "redact_text",
 ]
@@ -21,55 +22,6 @@ __all__ = [
 #: Stands for credentials before the host of a URL. Brackets there would make the URL unreadable
 #: for every parser (RFC 3986, section 3.2.2), so this one mark is spelled otherwise.
 USERINFO = "redacted:userinfo"
-
-_SQUEEZE = re.compile(r"[^a-z0-9]+")
-#: A name that contains one of these carries a secret, in whatever it is the name.
-_PARTS = re.compile(
-    r"token|secret|passw|passphrase|passwd|apikey|accesskey|privatekey|credential|signature|jwt|"
-    r"session|authoriz|authoris|authkey|authcode|bearer|csrf|xsrf|samlre|oauth"
-)
-_NAMES = frozenset({"pwd", "pass", "auth", "sig", "sid", "jsessionid", "phpsessid", "hmac", "otp"})
-#: Ordinary words in a document, secrets as a parameter of a URL.
-_PARAMETERS = frozenset({"key", "code", "pin", "ticket", "assertion", "nonce", "state", "hash"})
-#: ``type=password`` says what a field is for; its value stands elsewhere.
-_TYPES = frozenset({"type", "name", "id", "for"})
-_HEADERS = frozenset({"x-api-key", "authorization", "proxy-authorization", "authentication-info"})
-#: They say how to log in, or which names are allowed; they hold nothing to log in with.
-_PLAIN_HEADERS = re.compile(
-    r"access-control-.*|www-authenticate|proxy-authenticate|.*-policy(?:-report-only)?|"
-    r"clear-site-data|authority|x-author"
-)
-
-
-def mark(kind: str) -> str:
-    """Return what stands in the place of a secret of this kind."""
-    return f"[redacted:{kind}]"
-
-
-def _squeezed(name: str) -> str:
-    return _SQUEEZE.sub("", unquote_plus(name).lower())
-
-
-def is_secret_name(name: str) -> bool:
-    """Tell whether a JSON member, form field or attribute of this name carries a secret."""
-    squeezed = _squeezed(name)
-    return squeezed in _NAMES or _PARTS.search(squeezed) is not None
-
-
-def is_secret_parameter(name: str) -> bool:
-    """Tell whether a parameter of a URL with this name carries a secret."""
-    squeezed = _squeezed(name)
-    return squeezed in _PARAMETERS or squeezed.endswith("key") or is_secret_name(name)
-
-
-def is_secret_header(name: str) -> bool:
-    """Tell whether a header field of this name carries a secret; ``Cookie`` is not asked here."""
-    lower = name.strip().lower()
-    if lower in _HEADERS:
-        return True
-    if _PLAIN_HEADERS.fullmatch(lower):
-        return False
-    return is_secret_name(lower) or lower.endswith(("-key", "-auth"))
 
 
 def _basic(match: re.Match[str]) -> str:
@@ -125,53 +77,44 @@ _PATTERNS: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
         ),
         mark("token"),
     ),
-    (re.compile(r"(?<=://)[^\s/?#@\"'<>\\]{1,1024}@"), USERINFO + "@"),
+    # Userinfo up to the last @ of the authority; browsers take a backslash for a slash.
+    (
+        re.compile(
+            r"(?<=[A-Za-z0-9+.-]:)((?:\\{0,7}/|\\{1,7}|%2[fF]){2,4})[^\s/?#\"'<>\\]{1,1024}@"
+        ),
+        r"\1" + USERINFO + "@",
+    ),
+    # A password with a slash in it, as in the addresses of databases; no port and path.
+    (
+        re.compile(
+            r"(?<=://)[^\s:/?#@\"'<>\\]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>\\@]{1,256}@(?=[\w.\[])"
+        ),
+        USERINFO + "@",
+    ),
 )
 
-#: ``name=`` in forms, URLs, attributes and scripts. The look-behind starts a try at the beginning
-#: of a name only, which keeps the time linear in the length of the text.
-_ASSIGNMENT = re.compile(r"(?<![\w.\-\[\]%])(\w[\w.\-\[\]%]*)\s{0,4}(?:=|%3[dD])\s{0,4}")
-_ASSIGNED = re.compile(r"\"[^\"\r\n]*\"?|'[^'\r\n]*'?|[^\s&;,\"'<>()]+")
-#: ``"name":`` in JSON and in scripts, also in JSON inside a JSON text, where quotes are escaped.
-_MEMBER = re.compile(r"\\{0,7}[\"']([^\"'\\\r\n:]{1,128})\\{0,7}[\"']\s{0,4}:\s{0,4}")
-_MEMBER_VALUE = re.compile(
-    r"\"(?:[^\"\\\r\n]|\\.)*\"?|'(?:[^'\\\r\n]|\\.)*'?|\\{1,7}[\"'][^\"'\\]*(?:\\{1,7}[\"'])?|"
-    r"[^\s,}\]\"'\\]+",
-    re.DOTALL,
-)
 _TAG = re.compile(
-    r"<(?:input|meta|textarea)\b(?:[^<>\"']|\"[^\"]*\"|'[^']*'|[\"'])*", re.IGNORECASE
+    r"<(?:input|meta|textarea|param|property|parameter|header|field|add|entry|setting|option|button|"
+    r"data|env|var|variable|item|attribute)\b(?:[^<>\"']|\"[^\"]*\"|'[^']*'|[\"'])*",
+    re.IGNORECASE,
 )
 _TAG_NAME = re.compile(
-    r"(?:\bname|\bid|\btype|\bproperty)\s{0,4}=\s{0,4}[\"']?([^\s\"'<>]{1,128})", re.IGNORECASE
+    r"(?:\bname|\bkey|\bid|\btype|\bproperty)\s{0,4}=\s{0,4}[\"']?([^\s\"'<>]{1,128})",
+    re.IGNORECASE,
 )
 _TAG_VALUE = re.compile(
     r"(\b(?:value|content)\s{0,4}=\s{0,4})(\"[^\"]*\"?|'[^']*'?|[^\s\"'<>]+)", re.IGNORECASE
 )
-_ELEMENT = re.compile(r"(<([A-Za-z][\w:.-]{0,63})(?:\s[^<>]{0,512})?>)([^<>]{1,65536})(?=</)")
+_ELEMENT = re.compile(r"(<([A-Za-z][\w:.-]{0,63})(\s[^<>]{0,512})?>)([^<>]{1,65536})(?=</)")
+#: <entry key="password">...</entry>; what an id or a class says is about the looks of a page.
+_ELEMENT_NAME = re.compile(r"\s(?:name|key)\s{0,4}=\s{0,4}[\"']?([^\s\"'<>]{1,128})", re.IGNORECASE)
+_OPENING = re.compile(r"<([A-Za-z][\w:.]{0,63})(?:\s[^<>]{0,512})?(?<!/)>")
+_CLOSING = re.compile(r"</([A-Za-z][\w:.]{0,63})\s{0,64}>")
 
 
 def _in_quotes(value: str, kind: str) -> str:
     quote = re.match(r"\\{0,7}[\"']", value)
     return f"{quote[0]}{mark(kind)}{quote[0]}" if quote else mark(kind)
-
-
-def _named(text: str, name: re.Pattern[str], value: re.Pattern[str]) -> str:
-    """Replace the value behind each name of a secret.
-
-    What follows another name is searched in its turn: ``href="/?token=..."`` holds a secret.
-    """
-    kept: list[str] = []
-    done = at = 0
-    while (found := name.search(text, at)) is not None:
-        at = found.end()
-        if found[1].lower() in _TYPES or not is_secret_name(found[1]):
-            continue
-        secret = value.match(text, at)
-        if secret is not None:
-            kept += [text[done:at], _in_quotes(secret[0], "value")]
-            done = at = secret.end()
-    return "".join([*kept, text[done:]])
 
 
 def _tag(match: re.Match[str]) -> str:
@@ -182,20 +125,60 @@ def _tag(match: re.Match[str]) -> str:
 
 def _element(match: re.Match[str]) -> str:
     # <title>Session expired</title> has a plain name; <password>...</password> has not.
-    return match[1] + mark("value") if is_secret_name(match[2]) else match[0]
+    named = is_secret_name(match[2]) or any(
+        is_secret_name(name[1]) for name in _ELEMENT_NAME.finditer(match[3] or "")
+    )
+    return match[1] + mark("value") if named else match[0]
+
+
+def _nested(text: str) -> str:
+    """Replace what stands in an element of a secret's name, with the elements in it.
+
+    Not where the name has a hyphen: those are the custom elements of HTML, parts of a page.
+    """
+    ends: dict[str, list[int]] = {}
+    for found in _CLOSING.finditer(text):
+        ends.setdefault(found[1], []).append(found.start())
+    kept: list[str] = []
+    done = 0
+    for found in _OPENING.finditer(text) if ends else ():
+        if found.start() < done or not is_secret_name(found[1]):
+            continue
+        closing = ends.get(found[1], [])
+        at = bisect.bisect_left(closing, found.end())
+        if at < len(closing) and closing[at] > found.end():
+            kept += [text[done : found.end()], mark("value")]
+            done = closing[at]
+    return "".join([*kept, text[done:]])
 
 
 def redact_patterns(text: str) -> str:
-    """Replace what looks like a secret whatever its name: JWT, AWS ids, bearer, known prefixes."""
+    """Replace what looks like a secret whatever its name.
+
+    A JWT, an AWS key id, bearer and basic credentials, known prefixes, a payment card's number.
+    """
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    return text
+    return redact_cards(redact_paths(text), mark("card"))
 
 
-def redact_text(text: str) -> str:
-    """Replace secrets in a document: by their looks, and by the names they are given to."""
+def redact_text(text: str, first: Callable[[str], str] | None = None) -> str:
+    """Replace secrets in a document: by their looks, and by the names they are given to.
+
+    JSON stays JSON. ``first`` is asked before, for each string of JSON or for the whole text.
+    """
+
+    def leaf(part: str) -> str:
+        return _redact_plain(part if first is None else first(part))
+
+    made = redact_json(text, leaf)
+    return leaf(text) if made is None else made
+
+
+def _redact_plain(text: str) -> str:
     text = redact_patterns(text)
-    text = _TAG.sub(_tag, text)
-    text = _ELEMENT.sub(_element, text)
-    text = _named(text, _MEMBER, _MEMBER_VALUE)
-    return _named(text, _ASSIGNMENT, _ASSIGNED)
+    if "<" in text:
+        text = _TAG.sub(_tag, text)
+        text = _ELEMENT.sub(_element, text)
+        text = _nested(text)
+    return redact_members(text)

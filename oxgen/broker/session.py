@@ -7,14 +7,16 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from ..capabilities import AuditLog, Issuer, Token
-from ..errors import CapabilityError, FindingError
+from ..errors import CapabilityError, FindingError, UsageError
 from ..findings import SCHEMA_VERSION, Finding, new_id, parse_finding
 from ..limits import KIB, MIB
+from ..manifest import config_fault
+from .emitted import Emitted
 from .flow import Flow
 from .protocol import (
     MAX_LINE_BYTES,
@@ -46,9 +48,6 @@ _FLOWS_BYTES = MAX_LINE_BYTES - 4 * KIB
 _EARLY_MAX = 8
 #: So many calls and refusals of a session are recorded one by one; the rest is counted.
 _RECORDS_MAX = 1000
-#: Only the supervisor says why a run ended, and under what limits.
-_RESERVED_TYPE = "oxg.supervisor"
-_RESERVED_META = "sandbox."
 
 
 class _SessionEnd(Exception):
@@ -59,7 +58,9 @@ class Broker:
     """The host's end of one plugin in one run.
 
     ``flows`` is what ``flows.next`` serves, each once, sanitised here; None serves none.
-    ``on_finding`` is called in the thread that serves, once for each accepted finding.
+    ``on_finding`` is called in the thread that serves, once for each accepted finding. ``config``
+    is the plugin's own configuration (``Manifest.config``): ``hello`` hands it over as it is.
+    Raises ``UsageError`` for a config that is not JSON, has more than 64 KiB or 16 levels.
 
     ``failure`` is the first exception of the host's own side: of ``on_finding``, of the iterator of
     flows, of the audit log. The plugin is told no more than an internal error; a caller looks at
@@ -76,7 +77,12 @@ class Broker:
         flows: Iterable[Flow] | None,
         on_finding: Callable[[Finding], None],
         audit: AuditLog,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
+        self._config = dict(config if config is not None else {})
+        fault = config_fault(self._config)
+        if fault is not None:
+            raise UsageError(f"config {fault}")
         self._issuer = issuer
         self._plugin = token_plugin
         self._run_id = run_id
@@ -93,6 +99,7 @@ class Broker:
         self._waiting: tuple[dict[str, object], int] | None = None
         self._omitted = 0
         self._findings_bytes = 0
+        self._emitted = Emitted(token_plugin)
         self._counts: Counter[str] = Counter()
         self._records = 0
         self._began = time.monotonic()
@@ -278,16 +285,18 @@ class Broker:
                 "findings_bytes": MAX_FINDINGS_BYTES,
                 "flows_a_call": MAX_FLOWS_A_CALL,
             },
+            "config": self._config,
         }
 
     def _findings_emit(self, params: dict[str, Any]) -> object:
         try:
-            self._check_reserved(params)
+            self._emitted.check(params)
             if self._counts["finding_received"] >= MAX_FINDINGS:
                 raise RpcError(
                     ErrorCode.LIMIT, f"a run may emit {MAX_FINDINGS} findings", reason="findings"
                 )
             finding = parse_finding({**self._defaults(), **params})
+            self._emitted.check_new(finding)
             size = len(finding.to_line())
             if self._findings_bytes + size > MAX_FINDINGS_BYTES:
                 raise RpcError(
@@ -302,6 +311,7 @@ class Broker:
             raise RpcError(ErrorCode.INVALID_PARAMS, str(exc), reason="finding") from None
         self._host(lambda: self._on_finding(finding))
         self._findings_bytes += size
+        self._emitted.add(finding)
         # Not through the budget of records: the number of findings is bounded already.
         self._write_record(
             "finding_received",
@@ -320,17 +330,6 @@ class Broker:
             "plugin": self._plugin,
             "ts": now.replace("+00:00", "Z"),
         }
-
-    def _check_reserved(self, params: dict[str, Any]) -> None:
-        if params.get("plugin", self._plugin) != self._plugin:
-            raise FindingError("plugin", f"must be {self._plugin!r}, or be left out")
-        kind, meta = params.get("type"), params.get("meta")
-        if isinstance(kind, str) and kind.strip().lower().startswith(_RESERVED_TYPE):
-            raise FindingError("type", f"{_RESERVED_TYPE} is kept for the supervisor")
-        if isinstance(meta, dict) and any(
-            name.strip().lower().startswith(_RESERVED_META) for name in meta
-        ):
-            raise FindingError("meta", f"keys in {_RESERVED_META}* are kept for the supervisor")
 
     def _flows_next(self, params: dict[str, Any]) -> object:
         most = params.get("max", MAX_FLOWS_A_CALL)

@@ -114,7 +114,8 @@ def connect() -> Session:
 
 class Session:
     """An open session with the host. ``plugin``, ``run_id``, ``capabilities`` and ``limits`` tell
-    what it granted; ``omitted`` counts flows that were too large to be sent."""
+    what it granted; ``config`` is the object of that name in the plugin's manifest; ``omitted``
+    counts flows that were too large to be sent."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -124,6 +125,7 @@ class Session:
         self.run_id = ""
         self.capabilities: tuple[str, ...] = ()
         self.limits: dict[str, int] = {}
+        self.config: dict[str, Any] = {}
         self.omitted = 0
 
     def call(self, method: str, **params: Any) -> Any:
@@ -204,6 +206,7 @@ class Session:
         self.run_id = welcome["run_id"]
         self.capabilities = tuple(welcome["capabilities"])
         self.limits = dict(welcome["limits"])
+        self.config = dict(welcome.get("config", {}))
 
     def _answer(self, method: str) -> Any:
         answer = json.loads(self._line(method))

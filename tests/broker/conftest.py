@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Session:
         capabilities: Iterable[Capability] = tuple(Capability),
         flows: Iterable[Flow] | None = None,
         on_finding: Callable[[Finding], None] | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self.findings: list[Finding] = []
         self.audit_path = audit_path
@@ -55,6 +56,7 @@ class Session:
             flows=flows,
             on_finding=on_finding or self.findings.append,
             audit=self.audit,
+            config=config,
         )
         host, self.plugin = socket.socketpair()
         self.plugin.settimeout(DEADLINE_SECONDS)

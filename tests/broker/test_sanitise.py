@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import string
 import time
 from typing import Any
@@ -172,6 +173,121 @@ def test_planted_secrets_never_appear(secret: str, places: list[str]) -> None:
     assert secret not in shown(**changes)
 
 
+def with_check_digit(digits: str) -> str:
+    """Append the digit that makes the formula of Luhn come out."""
+    total = 0
+    for index, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 if index % 2 else 2)
+        total += value - 9 if value > 9 else value
+    return f"{digits}{-total % 10}"
+
+
+#: Test numbers that the schemes and their processors publish.
+CARDS = [
+    "4111111111111111",
+    "4222222222222",
+    "5555555555554444",
+    "2223003122003222",
+    "378282246310005",
+    "6011111111111117",
+    "3530111333300000",
+    "30569309025904",
+    "6759649826438453",
+    "6304000000000000000",
+]
+CARD_PLACES: dict[str, Any] = {
+    "json": lambda s: {"body": json.dumps({"card": s})},
+    "json-number": lambda s: {"body": f'{{"card": {s}}}'},
+    "json-behind-a-blank": lambda s: {"body": json.dumps({"text": f"paid\u00a0{s}"})},
+    "json-in-json": lambda s: {"body": json.dumps({"x": json.dumps({"text": f"paid\n{s}\n"})})},
+    "html": lambda s: {"body": f"<p>Card: {s}.</p><br>"},
+    "form": lambda s: {"body": f"a=1&number={quote(s)}&b=2"},
+    "with-its-code": lambda s: {"body": f"{s} 123 12/30"},
+    "query": lambda s: {"url": f"https://shop.example/?n={quote(s)}&b=2"},
+    "query-plus": lambda s: {"url": f"https://shop.example/?n={s.replace(' ', '+')}"},
+    "path": lambda s: {"url": f"https://shop.example/cards/{quote(s)}/edit"},
+    "fragment": lambda s: {"url": f"https://shop.example/#n={quote(s)}"},
+    "header": lambda s: response("X-Paid-With", s),
+    "location": lambda s: response("Location", f"/paid?n={quote(s)}"),
+}
+
+
+def grouped(card: str, separator: str) -> str:
+    return separator.join(card[at : at + 4] for at in range(0, len(card), 4))
+
+
+def squeezed(text: str) -> str:
+    """Return a text without what stands between the digits of a number, in every spelling."""
+    return re.sub(r"\\+u00a0|%[0-9A-F]{2}|[ .+\u00a0-]", "", text)
+
+
+@pytest.mark.parametrize("place", CARD_PLACES)
+@pytest.mark.parametrize("card", CARDS)
+def test_card_number_is_gone(card: str, place: str) -> None:
+    text = shown(**CARD_PLACES[place](card))
+    assert card not in text
+    assert "redacted:" in text
+
+
+cards = st.tuples(st.sampled_from("234568"), st.text("0123456789", min_size=11, max_size=17)).map(
+    lambda parts: with_check_digit("".join(parts))
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(cards, st.sampled_from(["", " ", "-", ".", "\u00a0"]), st.sampled_from(sorted(CARD_PLACES)))
+def test_planted_card_numbers_never_appear(card: str, separator: str, place: str) -> None:
+    planted = CARD_PLACES[place](grouped(card, separator))
+    assert card in squeezed(json.dumps(flow_with(**planted).as_dict(), ensure_ascii=False))
+    assert card not in squeezed(shown(**planted))
+
+
+@pytest.mark.parametrize("number", ["3782 822463 10005", "3056-930902-5904"])
+def test_card_number_in_groups_of_its_scheme_is_gone(number: str) -> None:
+    assert number not in shown(body=f"<p>{number}</p>")
+
+
+@settings(max_examples=300, deadline=None)
+@given(cards, st.integers(1, 9), st.sampled_from(["", " ", "-"]))
+def test_number_with_another_check_digit_stays(card: str, other: int, separator: str) -> None:
+    wrong = card[:-1] + str((int(card[-1]) + other) % 10)
+    # One group: parts of a grouped number are numbers of their own.
+    body = f"<p>{wrong}</p>" if len(wrong) > 16 else f"<p>{grouped(wrong, separator)}</p>"
+    assert sanitise(flow_with(body=body)).body == body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "411111111111",  # 12 digits
+        with_check_digit("4" + "1" * 18),  # 20
+        "1700000000009",  # milliseconds since 1970
+        "0.4111111111111111",
+        "x4111111111111111",
+        "4111111111111111f",
+        "0000000000000000",
+        "2024-01-15 10:20:30 2024-01-16 11:21:31",
+        "M 41 11 11 11 11 11 11 11 z",
+        "4111,1111,1111,1111",
+        "550e8400-e29b-41d4-a716-446655440000",
+    ],
+)
+def test_number_that_is_no_card_stays(text: str) -> None:
+    assert sanitise(flow_with(body=f"<p>{text}</p>")).body == f"<p>{text}</p>"
+
+
+def test_two_cards_in_one_run_of_digits_are_both_gone() -> None:
+    body = sanitise(flow_with(body="4111 1111 1111 1111 5555 5555 5555 4444")).body
+    assert body == "[redacted:card] [redacted:card]"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("0123456789 -.%+xn\\", max_size=120))
+def test_sanitising_digits_twice_changes_nothing_more(body: str) -> None:
+    once = sanitise(flow_with(body=body))
+    assert sanitise(once) == once
+
+
 def test_aws_key_id_is_gone() -> None:
     assert "AKIAIOSFODNN7EXAMPLE" not in shown(body="<p>AKIAIOSFODNN7EXAMPLE</p>")
 
@@ -290,6 +406,13 @@ def test_sanitising_twice_changes_nothing_more() -> None:
         "%3d" * 80_000,
         'name="' * 40_000,
         '\\"a\\":' * 30_000,
+        "4" * 250_000,
+        "4 " * 125_000,
+        "411 " * 62_000,
+        "4444 4444 4444 4444 " * 12_000,
+        "4111" + "-" * 250_000,
+        "%20" * 80_000,
+        "4%20" * 60_000,
     ],
 )
 def test_hostile_body_takes_no_long_time(body: str) -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from oxgen.broker import Broker, Flow
 from oxgen.broker import session as session_module
 from oxgen.broker.protocol import MAX_LINE_BYTES, RpcError, parse_request
 from oxgen.capabilities import AuditLog, Capability, Issuer
+from oxgen.errors import UsageError
+from oxgen.manifest import MAX_CONFIG_BYTES
 
 FINDING = {"type": "test.thing", "message": "a thing", "severity": "low"}
 
@@ -31,6 +34,48 @@ def test_hello_tells_what_was_granted(open_session: Any) -> None:
     assert (result["plugin"], result["run_id"]) == ("scan", "run-1")
     assert result["capabilities"] == ["CAP_HTTP_PASSIVE"]
     assert result["limits"]["line_bytes"] == MAX_LINE_BYTES
+
+
+CONFIG = {"depth": 3, "hosts": ["a.example"], "\u20ac": {"deep": [None, True, 1.5]}}
+
+
+def test_hello_hands_over_the_config(open_session: Any) -> None:
+    assert open_session(config=CONFIG).hello()["result"]["config"] == CONFIG
+
+
+def test_hello_without_a_config_has_an_empty_one(open_session: Any) -> None:
+    assert open_session().hello()["result"]["config"] == {}
+
+
+def test_hello_with_the_largest_config_fits_into_a_line(open_session: Any) -> None:
+    config = {"a": "x" * (MAX_CONFIG_BYTES - len('{"a":""}'))}
+    session = open_session(config=config)
+    assert session.hello()["result"]["config"] == config
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"a": "x" * MAX_CONFIG_BYTES}, "at most 65536"),
+        ({"a": float("nan")}, "not JSON"),
+        ({"a": b"bytes"}, "not JSON"),
+        ({"a": json.loads("[" * 16 + "]" * 16)}, "nested deeper than 16"),
+    ],
+    ids=["large", "nan", "bytes", "deep"],
+)
+def test_config_that_cannot_be_sent_is_refused_before_the_run(
+    config: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(UsageError, match=word):
+        Broker(
+            issuer=Issuer(),
+            token_plugin="scan",
+            run_id="run-1",
+            flows=None,
+            on_finding=print,
+            audit=AuditLog(None),
+            config=config,
+        )
 
 
 def test_call_before_hello_is_refused(open_session: Any) -> None:
@@ -99,6 +144,22 @@ def test_finding_with_the_plugin_s_own_name_is_accepted(open_session: Any) -> No
         {"type": "oxg.supervisor.termination"},
         {"type": " OXG.Supervisor.x"},
         {"meta": {"sandbox.termination_reason": "timeout"}},
+        {"type": "\u200boxg.supervisor.termination"},
+        {"type": "\u043exg.supervisor.termination"},
+        {"type": "\uff4fxg.supervisor.termination"},
+        {"type": "\x00oxg.supervisor.termination"},
+        {"type": "oxg\u2024supervisor.termination"},
+        {"type": "Test.thing"},
+        {"type": "test thing"},
+        {"type": ".test"},
+        {"meta": {"\u200bsandbox.termination_reason": "timeout"}},
+        {"meta": {"s\u0430ndbox.termination_reason": "timeout"}},
+        {"meta": {"\x00sandbox.x": "y"}},
+        {"meta": {"": "y"}},
+        {"meta": {"A": "y"}},
+        {"ts": "1999-01-01T00:00:00Z"},
+        {"ts": "2999-01-01T00:00:00+01:00"},
+        {"ts": "0001-01-01T00:00:00+23:59"},
         {"id": "x"},
         {"ts": "yesterday"},
     ],
@@ -110,6 +171,24 @@ def test_finding_that_breaks_a_rule_is_refused(open_session: Any, change: dict[s
     assert session.findings == []
     session.end()
     assert "finding_rejected" in [event["event"] for event in session.events()]
+
+
+def test_finding_with_plain_names_and_a_time_of_the_run_is_accepted(open_session: Any) -> None:
+    session = open_session()
+    session.hello()
+    now = datetime.now(timezone(timedelta(hours=-7)))
+    for ts in (now.isoformat(), now.astimezone(timezone.utc).strftime("%Y-%m-%dt%H:%M:%Sz")):
+        change = {"type": "a-1.b_c", "meta": {"0.header-name": "x"}, "ts": ts}
+        assert session.code("findings.emit", {**FINDING, **change}) is None
+
+
+def test_id_of_a_finding_is_accepted_once_in_a_run(open_session: Any) -> None:
+    session = open_session()
+    session.hello()
+    one, two = "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW"
+    codes = [session.code("findings.emit", {**FINDING, "id": each}) for each in (one, one, two)]
+    assert codes == [None, -32602, None]
+    assert [finding.id for finding in session.findings] == [one, two]
 
 
 def test_missing_capability_is_refused_and_recorded(open_session: Any) -> None:

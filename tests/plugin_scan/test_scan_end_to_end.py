@@ -77,7 +77,7 @@ def run(
             audit=audit,
         )
         host, plugin = socket.socketpair()
-        thread = threading.Thread(target=broker.serve, args=(host,))
+        thread = threading.Thread(target=broker.serve, args=(host,), daemon=True)
         thread.start()
         with plugin:
             done = subprocess.run(
@@ -88,8 +88,11 @@ def run(
                 text=True,
                 timeout=60,
             )
-        broker.close()
+        # Both copies of the plugin's end are closed: the broker reads to their end by itself.
         thread.join(20)
+        ended = not thread.is_alive()
+        broker.close()
+        assert ended, "the broker did not see the end of the plugin"
         assert broker.failure is None
     return done, findings
 

@@ -23,7 +23,7 @@ def sdk(scanner: ModuleType) -> ModuleType:
     return module
 
 
-WELCOME = {
+WELCOME: dict[str, Any] = {
     "protocol": "oxgen.plugin/1",
     "plugin": "scan",
     "run_id": "run-1",
@@ -81,6 +81,23 @@ def test_hello_tells_what_was_granted(sdk: ModuleType, monkeypatch: pytest.Monke
         assert session.capabilities == ("CAP_WS",)
         assert session.run_id == "run-1"
     assert host.requests[0]["params"] == {"token": "t"}
+
+
+def test_session_has_the_config_of_the_manifest(
+    sdk: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WELCOME, "config", {"depth": 3})
+    _, session = connected(sdk, monkeypatch, lambda request: None)
+    with session:
+        assert session.config == {"depth": 3}
+
+
+def test_session_of_a_host_without_config_has_an_empty_one(
+    sdk: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, session = connected(sdk, monkeypatch, lambda request: None)
+    with session:
+        assert session.config == {}
 
 
 def test_token_leaves_the_environment(sdk: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
