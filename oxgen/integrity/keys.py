@@ -93,8 +93,7 @@ def load_private_key(content: bytes, *, path: str) -> ec.EllipticCurvePrivateKey
             " format and no export)",
             path,
         )
-    if b"PUBLIC KEY" in labels:
-        raise _bad_key("is a public key; signing needs the private one", path)
+    _refuse_public(content, path)
     try:
         key = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
@@ -109,6 +108,9 @@ def read_private_key(path: str | os.PathLike[str]) -> ec.EllipticCurvePrivateKey
     """Read a private key file that nobody but its owner can read or write."""
     text = checked_name(path)
     with open_named(text, MAX_KEY_BYTES) as descriptor:
+        content = read_all(descriptor, path=shown(text), max_bytes=MAX_KEY_BYTES)
+        # Before its mode, which everybody may read and chmod would not turn into the other half.
+        _refuse_public(content, text)
         mode = check_owner(descriptor, text).st_mode & 0o777
         if mode & 0o077:
             raise _bad_key(
@@ -116,8 +118,12 @@ def read_private_key(path: str | os.PathLike[str]) -> ec.EllipticCurvePrivateKey
                 " nobody has read it",
                 text,
             )
-        content = read_all(descriptor, path=shown(text), max_bytes=MAX_KEY_BYTES)
     return load_private_key(content, path=text)
+
+
+def _refuse_public(content: bytes, path: str) -> None:
+    if set(_BLOCK.findall(content)) == {b"PUBLIC KEY"}:
+        raise _bad_key("is a public key; signing needs the private one", path)
 
 
 def public_key_of(key: ec.EllipticCurvePrivateKey, path: str = "") -> PublicKey:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import posixpath
 import re
 from collections.abc import Iterable
 
@@ -32,6 +33,7 @@ _URL_BASE64 = re.compile(rb"[A-Za-z0-9_-]+={0,2}")
 _HEX = re.compile(rb"[0-9A-Fa-f]+")
 _DER_SEQUENCE = 0x30
 _DER_INTEGER = 0x02
+_NAMES_SHOWN = 8
 
 
 def decode_signature(content: bytes, *, path: str) -> bytes:
@@ -62,27 +64,36 @@ def decode_signature(content: bytes, *, path: str) -> bytes:
 
 
 def verify_digest(
-    digest: bytes, content: bytes, keys: Iterable[PublicKey], *, path: str
+    digest: bytes, content: bytes, keys: Iterable[PublicKey], *, path: str, whose: str = ""
 ) -> PublicKey:
     """Return the first of ``keys`` whose signature over the SHA-256 ``digest`` is in ``content``.
 
-    Raises ``IntegrityError``: ``bad_encoding`` (see ``decode_signature``) or ``bad_signature``.
+    ``whose`` says in a message whose keys these are ("any key in keys/"). Raises
+    ``IntegrityError``: ``bad_encoding`` (see ``decode_signature``) or ``bad_signature``.
     """
     signature = decode_signature(content, path=path)
-    tried = 0
-    for key in keys:
-        tried += 1
+    candidates = tuple(keys)
+    for key in candidates:
         try:
             key.loaded().verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
         except InvalidSignature:
             continue
         return key
-    which = "the key it names" if tried == 1 else f"any of {tried} keys"
+    one = len(candidates) == 1
     raise IntegrityError(
         "bad_signature",
-        f"is not a signature of these bytes by {which}; sign the file as it is now",
+        f"is not a signature of these bytes by {whose or ('the key' if one else 'any key')}"
+        f" ({_names(candidates)}); sign the file as it is now with the private key of"
+        f" {'this one' if one else 'one of these'}, if it was not signed by it or was changed"
+        " after signing",
         path=path,
     )
+
+
+def _names(keys: tuple[PublicKey, ...]) -> str:
+    names = [posixpath.basename(key.name) or key.key_id[:16] for key in keys]
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def sign_digest(digest: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:

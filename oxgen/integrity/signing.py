@@ -10,7 +10,7 @@ from .files import checked_name, open_directory, open_named, read_named, replace
 from .keys import MAX_KEY_BYTES, PublicKey, load_public_key, public_key_of, read_private_key
 from .sealed import sha256_of
 from .signature import MAX_SIGNATURE_BYTES, sign_digest, verify_digest
-from .trust import TrustRoot
+from .trust import KEYS_OF_ROOT, TrustRoot
 
 __all__ = ["sign_file", "verify_file"]
 
@@ -49,8 +49,9 @@ def verify_file(
     """
     if isinstance(keys, TrustRoot):
         with keys.open() as opened:
-            candidates = opened.keys()
+            candidates, whose = opened.keys(), KEYS_OF_ROOT
     else:
+        whose = "the key"
         content = read_named(keys, MAX_KEY_BYTES)
         candidates = (load_public_key(content, path=os.fsdecode(keys)),)
     digest = _digest(path)
@@ -62,7 +63,7 @@ def verify_file(
             raise
         message = "the signature is missing; sign the file or name the signature's file"
         raise IntegrityError("missing_signature", message, path=shown(target)) from exc
-    return verify_digest(digest, content, candidates, path=shown(target))
+    return verify_digest(digest, content, candidates, path=shown(target), whose=whose)
 
 
 def _signature_path(

@@ -2,7 +2,8 @@
 
 Whoever can write there decides what starts, so the directory, the list, ``keys/`` and every key
 must belong to root or the caller and be writable by nobody else. That is asked of the descriptors
-that are then read, at every use: a root that was fine a minute ago is not fine for ever.
+that are then read, at every use: a root that was fine a minute ago is not fine for ever. The same
+goes for its parents up to ``/``: who can rename one of them puts another root in this one's place.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 
 from ..errors import IntegrityError
 from .allowlist import MAX_ALLOWLIST_BYTES, Allowlist, Entry, parse_allowlist, with_entries
+from .ancestry import open_by_safe_way
 from .files import (
     check_owner,
     checked_name,
@@ -29,22 +31,30 @@ from .files import (
 )
 from .keys import MAX_KEY_BYTES, PublicKey, load_public_key
 
-__all__ = ["OpenRoot", "TrustRoot", "listed"]
+__all__ = ["KEYS_OF_ROOT", "OpenRoot", "TrustRoot", "listed"]
 
 _SYSTEM_DIRECTORY = "/etc/oxgen"
 _LOCAL_DIRECTORY = "plugins"
 _ALLOWLIST = "ALLOWLIST"
 _KEYS = "keys"
 _KEYS_MAX = 256
+#: How messages call all keys of a trust root; their names follow.
+KEYS_OF_ROOT = f"any key in {_KEYS}/"
 _LOCK_SECONDS = 10.0
 _LOCK_PAUSE_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class TrustRoot:
-    """Where the operator's decisions are: an absolute path, nothing is open."""
+    """Where the operator's decisions are: an absolute path, nothing is open.
+
+    ``implicit`` is a root that nobody named. No link is followed to it, and its parents must belong
+    to root or the caller; those of a root that was named may belong to one other user as well, as
+    long as nobody else can write them.
+    """
 
     directory: str
+    implicit: bool = False
 
     @classmethod
     def locate(cls, explicit: str | None = None) -> TrustRoot:
@@ -58,7 +68,7 @@ class TrustRoot:
         else:
             candidates = [_SYSTEM_DIRECTORY, _LOCAL_DIRECTORY]
         for candidate in candidates:
-            found = cls(os.path.abspath(candidate))
+            found = cls(os.path.abspath(candidate), implicit=explicit is None)
             try:
                 with found.open():
                     return found
@@ -74,17 +84,17 @@ class TrustRoot:
     @contextlib.contextmanager
     def open(self) -> Iterator[OpenRoot]:
         """Open and check the directory; the descriptors live as long as the ``with`` block."""
-        real = os.path.realpath(self.directory)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(real, flags)
-        except OSError as exc:
-            raise _no_root(exc, self.directory) from exc
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(
+                    open_by_safe_way(self.directory, strict=self.implicit)
+                )
+            except IntegrityError:
+                raise
+            except OSError as exc:
+                raise _no_root(exc, self.directory) from exc
             check_owner(descriptor, self.directory)
-            yield OpenRoot(descriptor, real)
-        finally:
-            os.close(descriptor)
+            yield OpenRoot(descriptor, os.path.realpath(self.directory))
 
 
 class OpenRoot:

@@ -31,16 +31,21 @@ class Root:
         return self.path / "ALLOWLIST"
 
     def write(self, name: str = "hello", program: bytes = PROGRAM, **changes: Any) -> Path:
-        """Write a plugin's folder without signature or approval; None takes a key away."""
+        """Write a plugin's folder without signature or approval; None takes a key away.
+
+        ``name_in_manifest`` makes it an impostor.
+        """
+        claimed = changes.pop("name_in_manifest", name)
         folder = self.path / name
         folder.mkdir(exist_ok=True)
         (folder / "prog").write_bytes(program)
         members = {
-            "name": name,
+            "name": claimed,
             "version": "1.0",
             "entry": "prog",
             "artifact": "prog",
             "capabilities": ["CAP_EMIT_FINDINGS"],
+            "runtime": "python",
             **changes,
         }
         kept = {key: value for key, value in members.items() if value is not None}

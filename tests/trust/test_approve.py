@@ -136,13 +136,36 @@ def test_artifact_and_signature_in_folders_of_their_own(trust: Root) -> None:
     assert trust.approves("hello")
 
 
-def test_plugin_at_the_top_of_the_trust_root_is_approved(trust: Root) -> None:
+@pytest.mark.parametrize("place", ["", "nested/hello", "two words", "Upper", "a..b"])
+def test_folder_that_is_not_a_plugins_place_is_not_approved(trust: Root, place: str) -> None:
+    folder = trust.path / place
+    folder.parent.mkdir(exist_ok=True)
+    shutil.copytree(trust.write(), folder, dirs_exist_ok=True)
+    sign_file(folder / "prog", trust.secret)
+    with pytest.raises(IntegrityError) as caught:
+        approve_files(trust.root, folder)
+    assert (caught.value.reason, trust.allowlist.exists()) == ("bad_path", False)
+
+
+@pytest.mark.parametrize("place", ["", "nested/hello", "two words"])
+def test_folder_that_is_not_a_plugins_place_does_not_start_though_it_is_listed(
+    trust: Root, place: str
+) -> None:
+    folder = trust.add()
+    lines = trust.allowlist.read_text().replace("  hello/", f"  {place}/" if place else "  ")
+    (trust.path / place).parent.mkdir(exist_ok=True)
+    shutil.copytree(folder, trust.path / place, dirs_exist_ok=True)
+    trust.allowlist.write_text(lines)
+    assert trust.refusal(trust.path / place) == "bad_path"
+
+
+def test_manifest_of_another_file_name_is_not_approved(trust: Root) -> None:
     folder = trust.write()
-    for name in ("prog", "manifest.json"):
-        (folder / name).rename(trust.path / name)
-    sign_file(trust.path / "prog", trust.secret)
-    approve_files(trust.root, trust.path)
-    assert trust.approves(trust.path)
+    sign_file(folder / "prog", trust.secret)
+    (folder / "manifest.json").rename(folder / "second.json")
+    with pytest.raises(IntegrityError) as caught:
+        approve_files(trust.root, folder / "second.json")
+    assert caught.value.reason == "bad_path"
 
 
 # What changed since it was approved
@@ -347,7 +370,8 @@ def test_folder_inside_the_root_that_brings_its_own_list_and_key_is_refused(
     trust.add("listed")
     make_root("evil").add(signature={"publicKey": "../keys/operator.pub"})
     shutil.copytree(trust.path.parent / "evil", trust.path / "nested")
-    assert trust.refusal(trust.path / "nested" / "hello") == "not_listed"
+    assert trust.refusal(trust.path / "nested") == "not_found"
+    assert trust.refusal(trust.path / "nested" / "hello") == "bad_path"
 
 
 def test_root_is_never_derived_from_the_plugin(
@@ -410,15 +434,63 @@ def test_artifact_that_is_gone_is_not_found(trust: Root) -> None:
     assert trust.refusal("hello") == "not_found"
 
 
-def test_plugin_found_by_name_must_have_that_name(trust: Root) -> None:
-    folder = trust.write("other")
-    text = (folder / "manifest.json").read_text().replace('"other"', '"hello"')
-    (folder / "manifest.json").write_text(text)
+def impostor(trust: Root) -> Path:
+    """Write and sign a plugin in the folder ``other`` that calls itself hello."""
+    folder = trust.write("other", name_in_manifest="hello")
     sign_file(folder / "prog", trust.secret)
-    approve_files(trust.root, folder)
-    with pytest.raises(ManifestError, match="name"):
-        approve("other", trust.root)
-    assert trust.approves(folder)
+    return folder
+
+
+def test_impostor_with_the_name_of_another_folder_is_not_approved(trust: Root) -> None:
+    trust.add()
+    before = trust.allowlist.read_bytes()
+    with pytest.raises(IntegrityError, match="its folder's 'other'") as caught:
+        approve_files(trust.root, impostor(trust))
+    assert (caught.value.reason, trust.allowlist.read_bytes()) == ("bad_path", before)
+
+
+@pytest.mark.parametrize("form", ["name", "folder", "manifest"])
+def test_impostor_does_not_start_though_it_is_listed(trust: Root, form: str) -> None:
+    folder = impostor(trust)
+    digests = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("prog", "manifest.json")
+    }
+    trust.allowlist.write_text("".join(f"{digest}  other/{at}\n" for at, digest in digests.items()))
+    forms: dict[str, str | Path] = {
+        "name": "other",
+        "folder": folder,
+        "manifest": folder / "manifest.json",
+    }
+    assert trust.refusal(forms[form]) == "bad_path"
+
+
+@pytest.mark.parametrize("form", ["name", "folder", "manifest"])
+def test_listed_plugin_whose_folder_is_gone_says_what_to_do(trust: Root, form: str) -> None:
+    folder = trust.add()
+    shutil.rmtree(folder)
+    forms: dict[str, str | Path] = {
+        "name": "hello",
+        "folder": folder,
+        "manifest": folder / "manifest.json",
+    }
+    with pytest.raises(IntegrityError, match="is listed but gone; take its line out") as caught:
+        approve(forms[form], trust.root)
+    assert caught.value.reason == "not_found"
+
+
+@pytest.mark.parametrize("file", ["prog", "manifest.json"])
+def test_listed_file_that_is_gone_is_named(trust: Root, file: str) -> None:
+    (trust.add() / file).unlink()
+    with pytest.raises(IntegrityError, match=f"hello/{file}: is listed but gone"):
+        approve("hello", trust.root)
+
+
+def test_path_that_is_neither_there_nor_listed_is_not_called_gone(trust: Root) -> None:
+    trust.add()
+    with pytest.raises(IntegrityError, match="there is no such folder or manifest") as caught:
+        approve(trust.path / "other", trust.root)
+    assert "gone" not in str(caught.value)
 
 
 def test_listed_manifest_that_breaks_a_rule_is_a_manifest_error(trust: Root) -> None:
@@ -477,6 +549,106 @@ def test_entries_that_were_listed_are_returned(trust: Root) -> None:
     artifact, manifest = approve_files(trust.root, folder)
     assert (artifact.path, manifest.path) == ("hello/prog", "hello/manifest.json")
     assert artifact.digest == hashlib.sha256(PROGRAM).hexdigest()
+
+
+def approval_fault(trust: Root, program: bytes = PROGRAM, **changes: object) -> ManifestError:
+    """Sign a plugin that could never start, and return why it was not approved."""
+    folder = trust.write(program=program, **changes)
+    sign_file(folder / "prog", trust.secret)
+    with pytest.raises(ManifestError) as caught:
+        approve_files(trust.root, folder)
+    assert not trust.allowlist.exists()
+    return caught.value
+
+
+ELF = b"\x7fELF\x02\x01\x01"
+
+
+@pytest.mark.parametrize("program", [PROGRAM, b"", b"\x7fEL"])
+@pytest.mark.parametrize("runtime", ["static", "dynamic", None])
+def test_script_with_the_runtime_of_a_program_is_not_approved(
+    trust: Root, runtime: str | None, program: bytes
+) -> None:
+    error = approval_fault(trust, program, runtime=runtime)
+    assert (error.field, "'python'" in str(error)) == ("runtime", True)
+
+
+def test_program_with_the_runtime_of_a_script_is_not_approved(trust: Root) -> None:
+    assert approval_fault(trust, ELF, runtime="python").field == "runtime"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "program"),
+    [
+        ("static", ELF),
+        ("dynamic", ELF),
+        (None, ELF),
+        ("auto", ELF),
+        ("auto", PROGRAM),
+        ("python", PROGRAM),
+    ],
+)
+def test_artifact_of_its_runtime_is_approved(
+    trust: Root, runtime: str | None, program: bytes
+) -> None:
+    assert trust.approves(trust.add(program=program, runtime=runtime))
+
+
+def test_capability_without_the_one_it_needs_is_not_approved(trust: Root) -> None:
+    error = approval_fault(trust, capabilities=["CAP_FLOW_INSPECT_RAW"])
+    assert (error.field, "CAP_FLOW_INSPECT " in str(error)) == ("capabilities", True)
+
+
+def test_capability_with_the_one_it_needs_is_approved(trust: Root) -> None:
+    assert trust.approves(trust.add(capabilities=["CAP_FLOW_INSPECT_RAW", "CAP_FLOW_INSPECT"]))
+
+
+def test_refused_runtime_leaks_no_descriptor(trust: Root) -> None:
+    approval_fault(trust, runtime="static")
+    before = open_descriptors()
+    for _ in range(5):
+        approval_fault(trust, runtime="static")
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("broken", [{"version": 1}, {"runtime": "static"}, {"proxy": True}])
+def test_fault_of_a_manifest_names_its_file(trust: Root, broken: dict[str, object]) -> None:
+    error = approval_fault(trust, **broken)
+    path = str(trust.path / "hello" / "manifest.json")
+    assert (error.path, str(error).startswith(f"{path}: {error.field}: ")) == (path, True)
+
+
+# Whose signature it is not
+
+
+def test_signature_by_no_key_of_the_root_names_them(trust: Root, tmp_path: Path) -> None:
+    keygen(tmp_path / "second", trust.path / "keys" / "second.pub")
+    folder = trust.add()
+    keygen(tmp_path / "evil", tmp_path / "evil.pub")
+    sign_file(folder / "prog", tmp_path / "evil")
+    with pytest.raises(IntegrityError) as caught:
+        approve("hello", trust.root)
+    message = str(caught.value)
+    assert "by any key in keys/ (operator.pub, second.pub); sign the file" in message
+    assert "private key of one of these" in message and "changed after signing" in message
+
+
+def test_signature_by_another_key_than_the_manifest_names_says_so(
+    trust: Root, tmp_path: Path
+) -> None:
+    keygen(tmp_path / "second", trust.path / "keys" / "second.pub")
+    with pytest.raises(IntegrityError) as caught:
+        approve_files(trust.root, named(trust, publicKey="../keys/second.pub"))
+    assert "the key that signature.publicKey of the manifest names (second.pub)" in str(
+        caught.value
+    )
+
+
+def test_file_not_signed_by_the_trust_root_names_its_keys(trust: Root) -> None:
+    folder = trust.add()
+    (folder / "prog").write_bytes(b"changed")
+    with pytest.raises(IntegrityError, match=r"any key in keys/ \(operator.pub\)"):
+        verify_file(folder / "prog", trust.root)
 
 
 # Files that are no files

@@ -291,6 +291,22 @@ def test_private_key_that_others_can_reach_does_not_sign(signed: Path, mode: int
         sign_file(signed / "artifact", signed / "k")
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o666])
+def test_public_key_that_should_sign_is_called_one(signed: Path, mode: int) -> None:
+    (signed / "k.pub").chmod(mode)
+    with pytest.raises(IntegrityError, match="is a public key; signing needs the private one"):
+        sign_file(signed / "artifact", signed / "k.pub")
+
+
+def test_file_that_is_not_signed_by_the_one_key_names_it(signed: Path) -> None:
+    (signed / "artifact").write_bytes(b"other")
+    with pytest.raises(IntegrityError) as caught:
+        verify_file(signed / "artifact", signed / "k.pub")
+    message = str(caught.value)
+    assert "by the key (k.pub)" in message
+    assert "private key of this one" in message and "changed after signing" in message
+
+
 def test_private_key_for_reading_only_signs(signed: Path) -> None:
     (signed / "k").chmod(0o400)
     assert sign_file(signed / "artifact", signed / "k")

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from oxgen.errors import ManifestError
 from oxgen.limits import Limits
-from oxgen.manifest import CAPABILITY_NAMES, Manifest, parse_manifest, relative_path_fault
+from oxgen.manifest import (
+    CAPABILITY_NAMES,
+    MAX_CONFIG_BYTES,
+    Manifest,
+    parse_manifest,
+    relative_path_fault,
+)
 
 #: The machine may be busy; how long an example takes is no promise of this module.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -283,17 +289,44 @@ def test_bytes_that_are_no_strict_json_are_refused_by_name(data: bytes, word: st
 
 
 def test_largest_manifest_is_accepted() -> None:
-    body = json.dumps({**BASE, "config": {"pad": ""}})
-    padded = json.dumps({**BASE, "config": {"pad": "x" * ((1 << 20) - len(body))}})
-    assert len(padded) == 1 << 20
+    padded = json.dumps(BASE).ljust(1 << 20)
     assert parse_manifest(padded.encode()).name == "hello"
 
 
-def test_nesting_to_the_bound_is_accepted() -> None:
+def nested(levels: int) -> Any:
+    """Return an object with so many levels, itself included."""
     deep: Any = 1
-    for _ in range(60):
+    for _ in range(levels - 1):
         deep = [deep]
-    assert read(config={"a": deep}).config["a"] == deep
+    return {"a": deep}
+
+
+def test_config_nested_to_the_bound_is_accepted() -> None:
+    assert read(config=nested(16)).config == nested(16)
+
+
+def test_config_nested_deeper_is_refused() -> None:
+    assert fault(config=nested(17)) == "config"
+
+
+@pytest.mark.parametrize("letter", ["x", "\u20ac"])
+def test_config_of_the_largest_size_is_accepted(letter: str) -> None:
+    width = len(json.dumps(letter)) - 2
+    room = (MAX_CONFIG_BYTES - len('{"a":""}')) // width
+    assert read(config={"a": letter * room}).config == {"a": letter * room}
+    assert fault(config={"a": letter * (room + 1)}) == "config"
+
+
+def test_fault_names_the_file_when_it_is_known() -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse_manifest(b"{}", path="hello/manifest.json")
+    assert str(caught.value).startswith("hello/manifest.json: name: is missing")
+
+
+def test_fault_of_bare_bytes_names_no_file() -> None:
+    with pytest.raises(ManifestError, match=r"^manifest: name: is missing") as caught:
+        parse_manifest(b"{}")
+    assert caught.value.path is None
 
 
 @PATIENT
