@@ -48,7 +48,9 @@ class AuditLog:
     A line has ``log`` (random, one for each `AuditLog`, so that several processes may share a
     file), ``seq`` (1, 2, 3 ... within that log: a gap is a lost record), ``time`` (RFC 3339, UTC),
     ``boottime_ns``, ``event`` and the caller's fields. The file holds ASCII and line feeds only,
-    whatever a plugin put into a field. Safe to use from several threads.
+    whatever a plugin put into a field. A line that an earlier process left without its end (a full
+    disk) is closed off by a line feed of its own before the first record. Safe to use from several
+    threads.
 
     A record that cannot be written raises ``OSError``. Callers must not go on as if it had been:
     `Issuer.grant` hands out nothing, the broker ends the session and keeps the error as its
@@ -65,6 +67,11 @@ class AuditLog:
         self._seq = 0
         self._torn = False
         self._descriptor = -1 if path is None else _open(os.fspath(path))
+        try:
+            self._torn = self._descriptor >= 0 and _ends_torn(self._descriptor)
+        except OSError:
+            os.close(self._descriptor)
+            raise
         self._closed = False
 
     def record(self, event: str, **fields: object) -> int:
@@ -139,8 +146,9 @@ class AuditLog:
 
 
 def _open(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+    # For reading too: the last byte tells whether the last line is whole.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, name, 0)
     try:
         descriptor = os.open(path, flags, 0o600)
@@ -149,7 +157,7 @@ def _open(path: str) -> int:
             "audit",
             exc.errno or errno.EIO,
             f"the audit log cannot be opened: {exc.strerror}",
-            remedy="name a regular file that this user may append to",
+            remedy="name a regular file that this user may read and append to",
             path=path,
         ) from None
     try:
@@ -171,3 +179,11 @@ def _open(path: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _ends_torn(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        return False
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return os.read(descriptor, 1) != b"\n"

@@ -74,6 +74,9 @@ class Issuer:
     what is not remembered is refused. So revocation holds at once and for ever, and memory is
     bounded by ``max_tokens``: expired tokens that no session holds are forgotten by themselves.
 
+    Revoking is for programs that embed the library (``revoke``, ``revoke_plugin``, ``revoke_run``):
+    no command of this version calls it.
+
     With ``audit`` every grant and revocation is recorded; a grant whose record cannot be written
     raises and hands out nothing. ``clock`` returns nanoseconds and must go on in suspend.
     """

@@ -126,6 +126,27 @@ def test_existing_file_is_appended_to(tmp_path: Path) -> None:
     assert first["log"] != second["log"]
 
 
+def test_torn_line_of_an_earlier_process_is_closed_off(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "a") as audit:
+        audit.record("launch")
+    with open(tmp_path / "a", "ab") as stream:
+        stream.write(b'{"log":"0a","seq":2,"ev')
+    with AuditLog(tmp_path / "a") as audit:
+        audit.record("rpc_call")
+        audit.record("termination")
+    first, torn, *rest = (tmp_path / "a").read_bytes().split(b"\n")[:-1]
+    assert json.loads(first)["event"] == "launch"
+    assert torn == b'{"log":"0a","seq":2,"ev'
+    assert [json.loads(line)["event"] for line in rest] == ["rpc_call", "termination"]
+
+
+def test_whole_log_gets_no_blank_line(tmp_path: Path) -> None:
+    for _ in range(3):
+        with AuditLog(tmp_path / "a") as audit:
+            audit.record("launch")
+    assert b"\n\n" not in (tmp_path / "a").read_bytes()
+
+
 def test_closed_log_refuses_a_record(tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "a")
     audit.close()
