@@ -25,7 +25,7 @@ _EXAMPLES = """\
 \b
 Examples:
   0xgenctl doctor
-  0xgenctl run --wall-limit 5s -- ./scanner target.txt
+  0xgenctl run --wall-limit 5s -- sh -c 'echo hello'
   0xgenctl plugin run --flows capture.har --findings found.jsonl hydra
   0xgenctl findings validate found.jsonl
 

@@ -14,6 +14,7 @@ from ..errors import IntegrityError
 from .options import trust_root_option
 from .program import NO
 from .terminal import PROGRAM, print_table
+from .trust import locate
 
 __all__ = ["doctor", "version_line"]
 
@@ -153,7 +154,7 @@ def _uids() -> _Check:
             name="uid range",
             state="no",
             detail=f"cells use {first}-{last}, which overlaps: {'; '.join(overlapping)}",
-            remedy="move that user's range, or use Launcher(uid_base=...)",
+            remedy="move that user's range; a program in Python can use Launcher(uid_base=...)",
         )
     return _Check(
         name="uid range", state="yes", detail=f"cells use {first}-{last}, nobody else does"
@@ -169,10 +170,8 @@ _NOT_SET_UP = {
 
 
 def _trust_root(explicit: str | None) -> _Check:
-    from ..integrity import TrustRoot
-
     try:
-        root = TrustRoot.locate(explicit)
+        root = locate(explicit)
         with root.open() as opened:
             keys = len(opened.keys())
             entries = len(opened.allowlist().entries)

@@ -6,7 +6,7 @@ from typing import BinaryIO, cast
 
 import click
 
-from .program import NO
+from .program import NO, Group
 from .terminal import visible
 
 __all__ = ["findings"]
@@ -15,7 +15,15 @@ __all__ = ["findings"]
 _FAULTS_SHOWN = 100
 
 
-@click.group("findings", short_help="Check files of findings.")
+_GROUP_EXAMPLES = """\
+\b
+Examples:
+  0xgenctl findings validate found.jsonl
+  0xgenctl findings validate - <found.jsonl
+"""
+
+
+@click.group("findings", cls=Group, epilog=_GROUP_EXAMPLES, short_help="Check files of findings.")
 def findings() -> None:
     """Check files of findings (JSON lines, schema 0.2)."""
 
@@ -32,7 +40,7 @@ Exit status: 0 all valid, 1 a line is not, 2 usage.
 """
 
 
-@findings.command("validate", epilog=_VALIDATE_EXAMPLES)
+@findings.command("validate", epilog=_VALIDATE_EXAMPLES, short_help="Check each line of files.")
 @click.argument(
     "files",
     nargs=-1,

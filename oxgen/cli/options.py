@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from ..errors import UsageError
+from ..errors import UnsupportedError, UsageError
 from ..limits import Limits
 
 __all__ = [
@@ -18,7 +18,11 @@ __all__ = [
     "Count",
     "Descriptor",
     "Environment",
+    "FileName",
+    "InsidePath",
     "Label",
+    "Level",
+    "Named",
     "Seconds",
     "Size",
     "limit_options",
@@ -204,6 +208,81 @@ class Environment(_ParamType):
         return name, text
 
 
+class Level(_ParamType):
+    """A level of isolation. One of another build is refused later, with a record of the run."""
+
+    name = "level"
+    #: What this build has.
+    accepted: Final = ("namespaces",)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ..sandbox import Sandbox
+
+        try:
+            Sandbox(level=str(value))
+        except UsageError:
+            accepted = ", ".join(self.accepted)
+            self.fail(f"{value!r} is refused; accepted: {accepted}.", param, ctx)
+        except UnsupportedError:
+            return str(value)
+        return str(value)
+
+
+class InsidePath(_ParamType):
+    """A directory inside the sandbox; the rules are those of ``Sandbox``."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ..sandbox import Sandbox
+
+        try:
+            Sandbox(cwd=str(value))
+        except UsageError:
+            accepted = "an absolute path inside the sandbox, at most 1024 characters"
+            self.fail(f"{str(value)[:40]!r} is refused; accepted: {accepted}.", param, ctx)
+        return str(value)
+
+
+class Named(_ParamType):
+    """The name of something, which an unset variable of a script must not leave empty."""
+
+    name = "path"
+
+    def __init__(self, accepted: str) -> None:
+        self.accepted = accepted
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not text:
+            self.fail(f"'' is refused: it names nothing; accepted: {self.accepted}.", param, ctx)
+        return text
+
+
+class FileName(Named):
+    """The name of a file that may not exist yet; ``-`` is not one, as it means a stream elsewhere.
+
+    ``instead`` says what to do for that.
+    """
+
+    name = "file"
+
+    def __init__(self, accepted: str = "the path of a file", *, instead: str = "") -> None:
+        super().__init__(accepted)
+        self.instead = instead
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = super().convert(value, param, ctx)
+        if text == "-":
+            reason = f": {self.instead}" if self.instead else ", as it is no stream here"
+            self.fail(
+                f"'-' is refused{reason}; accepted: {self.accepted} (./- for one of that name).",
+                param,
+                ctx,
+            )
+        return text
+
+
 class Label(_ParamType):
     """A short text that records carry: 1 to 256 printable characters."""
 
@@ -279,6 +358,7 @@ def trust_root_option(command: F) -> F:
     """Add ``--trust-root``."""
     return click.option(
         "--trust-root",
+        type=Named("the path of a directory"),
         metavar="DIR",
         help="holds ALLOWLIST and keys/  [default: /etc/oxgen, else ./plugins]",
     )(command)

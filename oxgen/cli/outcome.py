@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import re
+import select
+import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from ..errors import LaunchError, OxgenError
+from ..errors import LaunchError, OxgenError, UnsupportedError
 from ..limits import Limits
 from .program import CANCELLED, OURS_FAILED, never_ran_status
 from .status import StatusSink
 from .terminal import PROGRAM, say
 
 if TYPE_CHECKING:
-    from ..result import Completed
+    from ..result import Completed, Termination
 
-__all__ = ["cancelled", "ended_by", "finish", "never_ran"]
+__all__ = ["advice_for", "cancelled", "ended_by", "finish", "never_ran"]
 
 _LIMIT_OPTIONS = {
     "timeout": "--wall-limit",
@@ -42,21 +47,95 @@ def finish(
     plugin: str | None = None,
     integrity: str = "unverified",
     recorded: bool = True,
+    copied_to: tuple[int, int] = (1, 2),
 ) -> NoReturn:
     """Write the status object, say why the run was ended, and leave with its exit status.
 
     ``recorded`` False: a record of the run was lost already, which is a failure of ours.
+    ``copied_to``: our descriptors that the run's stdout and stderr went to.
     """
     from ..result import exit_status, status_object
 
     recorded &= sink.send(status_object(completed, plugin=plugin, integrity=integrity))
+    lost = _report_output(completed, name, copied_to)
     ended = completed.termination
     if ended.reason is not None:
         detail = f": {ended.detail}" if ended.detail else ""
-        option = _LIMIT_OPTIONS.get(ended.reason)
+        option = _option_that_raises(ended, completed.limits)
         advice = f"; {option} raises it" if option else ""
         say(f"{name}: {ended.reason}{detail}{advice}")
-    ctx.exit(exit_status(ended) if recorded else OURS_FAILED)
+    ctx.exit(exit_status(ended) if recorded and not lost else OURS_FAILED)
+
+
+def _option_that_raises(ended: Termination, limits: Limits) -> str | None:
+    if ended.reason == "killed" and ended.signal == signal.SIGXFSZ:
+        return "--file-limit" if limits.file_bytes is not None else None
+    return _LIMIT_OPTIONS.get(ended.reason or "")
+
+
+def _report_output(completed: Completed, name: str, copied_to: tuple[int, int]) -> bool:
+    """Say what of the run's output was not delivered, and why; return whether that is our failure.
+
+    A reader that went away (``| head``) has seen what it wanted: that goes without saying.
+    """
+    output = completed.output
+    if output.lost:
+        say(f"{name}: stdout or stderr could not be written, so output is lost")
+        return True
+    if not output.truncated:
+        return False
+    gone = [_has_no_reader(descriptor) for descriptor in copied_to]
+    written = sum(
+        size
+        for size, unread in zip((output.stdout_bytes, output.stderr_bytes), gone, strict=True)
+        if not unread
+    )
+    limit = completed.limits.output_bytes
+    if limit is not None and written > limit:
+        # What went to a reader that is gone used up a part of the limit that nobody counted.
+        least = "at least " if any(gone) else ""
+        say(
+            f"{name}: stdout and stderr: {least}{written - limit} bytes beyond the output limit"
+            " were dropped; --output-limit raises it"
+        )
+    elif not any(gone):
+        say(f"{name}: stdout and stderr: output was dropped, as it was not read in time")
+    return False
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+@contextlib.contextmanager
+def advice_for(surface: str) -> Iterator[None]:
+    """Turn the advice of an error, written for Python, into what this command line can say.
+
+    ``surface`` is ``run``, ``plugin`` (a manifest names the runtime) or ``file`` (nothing does).
+    """
+    try:
+        yield
+    except (LaunchError, UnsupportedError) as exc:
+        for pattern, words in _ADVICE[surface]:
+            exc.remedy = re.sub(pattern, words, exc.remedy)
+        raise
+
+
+_LEVEL = (r"use level '(\w+)'.*", r"use --level \1, or leave --level out")
+_ADVICE = {
+    "run": (_LEVEL, (r"runtime '(\w+)'", r"--runtime \1")),
+    "plugin": ((r"runtime '(\w+)'", r'"runtime": "\1" in its manifest'),),
+    "file": (
+        (
+            r"use runtime 'python' .*",
+            "if it is a Python script, begin it with the line #!/usr/bin/env python3; in a plugin"
+            ' folder the manifest can say "runtime": "python" instead',
+        ),
+        (r"runtime 'static' does", "a program that is linked statically does"),
+    ),
+}
 
 
 def never_ran(
@@ -69,8 +148,12 @@ def never_ran(
     plugin: str | None = None,
     integrity: str = "unverified",
     artifact_digest: str | None = None,
+    found: bool = False,
 ) -> NoReturn:
-    """Write the status object of a run that ``exc`` prevented, say so, and leave."""
+    """Write the status object of a run that ``exc`` prevented, say so, and leave.
+
+    ``found``: the plugin is there, whatever else was not found.
+    """
     from .._launch import timestamp
     from ..process import new_run_id
     from ..result import error_status
@@ -88,7 +171,7 @@ def never_ran(
         )
     )
     say(exc)
-    ctx.exit(never_ran_status(exc))
+    ctx.exit(never_ran_status(exc, found=found))
 
 
 def cancelled(

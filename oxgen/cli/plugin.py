@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import IntegrityError, ManifestError, OxgenError
-from .options import trust_root_option
+from .options import FileName, Named, trust_root_option
 from .plugin_run import plugin_run, resolve
-from .program import NO
+from .program import NO, Group
 from .terminal import print_table, visible
+from .trust import locate
 
 if TYPE_CHECKING:
     from ..integrity import TrustRoot
 
 __all__ = ["plugin"]
+
+#: PLUGIN or FILE; an empty one would be the current directory.
+_TARGET = Named("a path, or the name of a plugin of the trust root")
 
 _GROUP_EXAMPLES = """\
 \b
@@ -31,7 +35,12 @@ From a key to a run, for the plugin in plugins/hydra:
 """
 
 
-@click.group("plugin", epilog=_GROUP_EXAMPLES, short_help="Sign, approve, verify, run plugins.")
+@click.group(
+    "plugin",
+    cls=Group,
+    epilog=_GROUP_EXAMPLES,
+    short_help="Sign, approve, verify, run plugins.",
+)
 def plugin() -> None:
     """Sign, approve, verify and run plugins.
 
@@ -56,8 +65,8 @@ one, named *.pub, into keys/ of their trust root.
 
 
 @plugin.command("keygen", epilog=_KEYGEN_EXAMPLES, short_help="Make a key pair for signing.")
-@click.argument("private", type=click.Path(), metavar="PRIVATE")
-@click.argument("public", type=click.Path(), required=False, metavar="[PUBLIC]")
+@click.argument("private", type=FileName(), metavar="PRIVATE")
+@click.argument("public", type=FileName(), required=False, metavar="[PUBLIC]")
 def keygen(private: str, public: str | None) -> None:
     """Make an ECDSA P-256 key pair: PRIVATE (mode 0600) and PUBLIC (default: PRIVATE as *.pub).
 
@@ -85,14 +94,14 @@ openssl verify too.
 
 
 @plugin.command("sign", epilog=_SIGN_EXAMPLES, short_help="Sign a plugin's artifact.")
-@click.option("--key", required=True, type=click.Path(), metavar="PRIVATE", help="the private key")
+@click.option("--key", required=True, type=FileName(), metavar="PRIVATE", help="the private key")
 @click.option(
     "--signature",
-    type=click.Path(),
+    type=FileName(),
     metavar="FILE",
     help="where the signature goes  [default: as the manifest says, else FILE.sig]",
 )
-@click.argument("target", type=click.Path(), metavar="PLUGIN|FILE")
+@click.argument("target", type=_TARGET, metavar="PLUGIN|FILE")
 def sign(key: str, signature: str | None, target: str) -> None:
     """Sign the artifact of PLUGIN (a folder or manifest.json), or any FILE."""
     from ..integrity import sign_file
@@ -134,15 +143,15 @@ Examples:
 
 @plugin.command("approve", epilog=_APPROVE_EXAMPLES, short_help="Put a plugin on the ALLOWLIST.")
 @trust_root_option
-@click.argument("name", metavar="PLUGIN")
+@click.argument("name", type=_TARGET, metavar="PLUGIN")
 def approve(trust_root: str | None, name: str) -> None:
     """Put the manifest and the artifact of PLUGIN on the ALLOWLIST, as they are now.
 
     The manifest must be valid, and the artifact signed by a key of the trust root.
     """
-    from ..integrity import TrustRoot, approve_files
+    from ..integrity import approve_files
 
-    root = TrustRoot.locate(trust_root)
+    root = locate(trust_root)
     for entry in approve_files(root, _managed(name)):
         click.echo(f"{entry.digest}  {visible(entry.path)}")
 
@@ -173,12 +182,12 @@ Exit status: 0 verified, 1 not (the reason is on stderr), 2 usage.
 @plugin.command("verify", epilog=_VERIFY_EXAMPLES, short_help="Check a plugin as run would.")
 @trust_root_option
 @click.option(
-    "--key", type=click.Path(), metavar="PUBLIC", help="FILE must be signed by exactly this key"
+    "--key", type=FileName(), metavar="PUBLIC", help="FILE must be signed by exactly this key"
 )
 @click.option(
-    "--signature", type=click.Path(), metavar="SIG", help="the signature  [default: FILE.sig]"
+    "--signature", type=FileName(), metavar="SIG", help="the signature  [default: FILE.sig]"
 )
-@click.argument("target", metavar="PLUGIN|FILE")
+@click.argument("target", type=_TARGET, metavar="PLUGIN|FILE")
 @click.pass_context
 def verify(
     ctx: click.Context, trust_root: str | None, key: str | None, signature: str | None, target: str
@@ -200,22 +209,25 @@ def verify(
                 " signature is named by the manifest",
                 ctx,
             )
-    from ..integrity import TrustRoot
     from ..integrity import approve as check
 
-    with check(path, TrustRoot.locate(trust_root)) as approved:
+    with check(path, locate(trust_root)) as approved:
         click.echo(
             f"{visible(approved.name)} {visible(approved.version)}: verified\n"
             f"artifact {approved.digest}\n"
             f"manifest {approved.manifest_digest}\n"
             f"signer   {approved.signer}"
         )
+        if approved.manifest.description:
+            click.echo(f"about    {visible(approved.manifest.description)}")
+        if approved.manifest.trusted:
+            click.echo("note     the manifest calls itself trusted; that is shown, never believed")
 
 
 def _verify_file(path: str, key: str | None, signature: str | None, trust_root: str | None) -> None:
-    from ..integrity import TrustRoot, verify_file
+    from ..integrity import verify_file
 
-    signer = verify_file(path, key or TrustRoot.locate(trust_root), signature)
+    signer = verify_file(path, key or locate(trust_root), signature)
     click.echo(f"{visible(path)}: signed by key {signer.key_id}")
 
 
@@ -236,9 +248,9 @@ Exit status: 0 every listed plugin would start, 1 one would not, 2 usage.
 @click.pass_context
 def list_(ctx: click.Context, trust_root: str | None, as_json: bool) -> None:
     """List the plugins on the ALLOWLIST, and whether each would still start."""
-    from ..integrity import TrustRoot, listed
+    from ..integrity import listed
 
-    root = TrustRoot.locate(trust_root)
+    root = locate(trust_root)
     rows = [_state(root, entry.path) for entry in listed(root) if entry.path.endswith(".json")]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -271,6 +283,8 @@ def _state(root: TrustRoot, manifest_path: str) -> dict[str, Any]:
         "version": None,
         "state": "ok",
         "runtime": None,
+        "description": None,
+        "claims_trusted": None,
         "capabilities": [],
         "artifact_digest": None,
         "signer": None,
@@ -280,6 +294,8 @@ def _state(root: TrustRoot, manifest_path: str) -> dict[str, Any]:
         with check(os.path.join(root.directory, manifest_path), root) as approved:
             row["name"], row["version"] = approved.name, approved.version
             row["runtime"] = approved.manifest.runtime
+            row["description"] = approved.manifest.description
+            row["claims_trusted"] = approved.manifest.trusted
             row["capabilities"] = list(approved.manifest.capabilities)
             row["artifact_digest"], row["signer"] = approved.digest, approved.signer
     except IntegrityError as exc:

@@ -8,16 +8,24 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from ..errors import IntegrityError, LaunchError, OxgenError
-from .options import limit_options, limits_from, status_options, task_option, trust_root_option
-from .outcome import cancelled, ended_by, finish, never_ran
+from ..errors import CaptureError, IntegrityError, LaunchError, OxgenError, UsageError
+from .options import (
+    FileName,
+    limit_options,
+    limits_from,
+    status_options,
+    task_option,
+    trust_root_option,
+)
+from .outcome import advice_for, cancelled, ended_by, finish, never_ran
 from .records import FindingsSink
 from .status import StatusSink, cancellable, noise_on_stderr
 from .terminal import say
+from .trust import locate
 
 if TYPE_CHECKING:
     from ..capabilities import AuditLog
@@ -79,13 +87,15 @@ class _PluginRun(click.Command):
 @click.option(
     "--findings",
     "findings_path",
-    type=click.Path(dir_okay=False),
+    type=FileName(
+        instead="without --findings, stdout gets them (a terminal as a table, else as JSON lines)"
+    ),
     metavar="FILE.jsonl",
     help="append the findings to this file",
 )
 @click.option(
     "--audit-log",
-    type=click.Path(dir_okay=False),
+    type=FileName(),
     metavar="FILE",
     help="append who was granted and refused what to this file",
 )
@@ -115,10 +125,9 @@ def plugin_run(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(cancellable())
-            with _file_trouble():
-                findings = FindingsSink(findings_path, sys.stderr if json_stdout else sys.stdout)
-                stack.callback(findings.close)
-                audit = stack.enter_context(_audit_log(audit_log))
+            findings = _findings_sink(findings_path, sys.stderr if json_stdout else sys.stdout)
+            stack.callback(findings.close)
+            audit = stack.enter_context(_audit_log(audit_log))
             real_stdout = stack.enter_context(noise_on_stderr())
             if not json_stdout:
                 stack.enter_context(findings.through(real_stdout))
@@ -128,7 +137,7 @@ def plugin_run(
                 completed = ended_by(interrupt)
             job.record_end(completed, findings, audit)
     except OxgenError as exc:
-        never_ran(ctx, sink, exc, **job.record())
+        never_ran(ctx, sink, exc, found=job.found, **job.record())
     except KeyboardInterrupt:
         cancelled(ctx, sink, launched=job.launched, **job.record())
     finish(
@@ -139,6 +148,7 @@ def plugin_run(
         plugin=job.name,
         integrity=job.integrity,
         recorded=not (findings.failed or job.failed),
+        copied_to=(2, 2),
     )
 
 
@@ -176,7 +186,8 @@ def resolve(plugin: str) -> tuple[bool, str]:
 
     What exists as a file or folder is that, also without a slash; then the answer is a path with
     one, so that nothing takes it for a name. What does not exist and has no slash is the name of a
-    plugin of the trust root. Raises ``IntegrityError``: ``not_found``, ``not_regular``.
+    plugin of the trust root. Raises ``IntegrityError``: ``not_found``, ``not_regular``,
+    ``not_readable``.
     """
     path = plugin if "/" in plugin else f"./{plugin}"
     try:
@@ -186,7 +197,7 @@ def resolve(plugin: str) -> tuple[bool, str]:
             return False, plugin
         raise IntegrityError("not_found", "there is no such file or folder", path=plugin) from None
     except OSError as exc:
-        raise IntegrityError("not_found", exc.strerror or str(exc), path=plugin) from None
+        raise IntegrityError("not_readable", exc.strerror or str(exc), path=plugin) from None
     if stat.S_ISDIR(mode):
         return False, path
     if stat.S_ISREG(mode):
@@ -196,6 +207,23 @@ def resolve(plugin: str) -> tuple[bool, str]:
     )
 
 
+def _findings_sink(path: str | None, stream: TextIO) -> FindingsSink:
+    try:
+        return FindingsSink(path, stream)
+    except UsageError as exc:
+        raise UsageError(
+            f"--findings: {exc}; without --findings, stdout gets them (>/dev/null drops them)"
+        ) from None
+    except OSError as exc:
+        raise LaunchError(
+            "findings",
+            exc.errno or errno.EIO,
+            f"the findings file cannot be opened: {exc.strerror}",
+            remedy="name a regular file that this user may append to",
+            path=path,
+        ) from exc
+
+
 def _audit_log(path: str | None) -> AuditLog:
     from ..capabilities import AuditLog
 
@@ -203,15 +231,15 @@ def _audit_log(path: str | None) -> AuditLog:
 
 
 @contextlib.contextmanager
-def _file_trouble(path: str | None = None) -> Iterator[None]:
-    """Turn trouble with a file that the command line names into a launch that did not happen."""
+def _file_trouble() -> Iterator[None]:
+    """Turn a record that cannot be written into a launch that did not happen."""
     try:
         yield
     except OxgenError:
         raise
     except OSError as exc:
         raise LaunchError(
-            "request", exc.errno or errno.EIO, exc.strerror or str(exc), path=exc.filename or path
+            "request", exc.errno or errno.EIO, exc.strerror or str(exc), path=exc.filename
         ) from exc
 
 
@@ -239,6 +267,7 @@ class _Job:
         self.digest: str | None = None
         self.failed = False
         self.launched = False
+        self.found = False
 
     def record(self) -> dict[str, Any]:
         """Return what the record of a run that was prevented can say."""
@@ -253,9 +282,12 @@ class _Job:
     def run(self, findings: FindingsSink, audit: AuditLog) -> Completed:
         """Resolve, check, run."""
         bare, target = resolve(self._plugin)
+        self.found = "/" in target
         if bare:
-            return self._run_unverified(target, audit)
-        return self._run_approved(target, findings, audit)
+            with advice_for("file"):
+                return self._run_unverified(target, audit)
+        with advice_for("plugin"):
+            return self._run_approved(target, findings, audit)
 
     def record_end(self, completed: Completed, findings: FindingsSink, audit: AuditLog) -> None:
         """Record how the run ended; a record that gets lost does not undo the run."""
@@ -301,9 +333,10 @@ class _Job:
         return process.run([path, *self._args], limits=self.limits, task_id=self._task_id)
 
     def _run_approved(self, target: str, findings: FindingsSink, audit: AuditLog) -> Completed:
-        from ..integrity import TrustRoot, approve
+        from ..integrity import approve
 
-        root = TrustRoot.locate(self._trust_root)
+        root = locate(self._trust_root)
+        self.found = self.found or os.path.lexists(os.path.join(root.directory, target))
         try:
             approved = approve(target, root)
         except OxgenError as exc:
@@ -349,6 +382,7 @@ class _Job:
             flows=self._read_flows(),
             on_finding=findings.take,
             audit=audit,
+            config=approved.manifest.config,
         )
         with _file_trouble():
             token = issuer.grant(plugin=approved.name, run_id=run_id, capabilities=capabilities)
@@ -374,8 +408,10 @@ class _Job:
             return None
         from ..broker import read_har
 
-        with _file_trouble(self._flows):
+        try:
             capture = read_har(self._flows)
+        except OSError as exc:
+            raise CaptureError(f"{self._flows}: cannot be read: {exc.strerror}") from exc
         for skipped in capture.skipped[:_SKIPPED_SHOWN]:
             say(f"{self._flows}: skipped {skipped}")
         more = len(capture.skipped) - _SKIPPED_SHOWN

@@ -15,6 +15,7 @@ import click
 
 from ..errors import (
     CapabilityError,
+    CaptureError,
     IntegrityError,
     LaunchError,
     ManifestError,
@@ -22,7 +23,7 @@ from ..errors import (
     ProgramNotFoundError,
     UsageError,
 )
-from .terminal import say, silence_stdout
+from .terminal import say, silence_stdout, tell
 
 __all__ = [
     "CANCELLED",
@@ -31,6 +32,7 @@ __all__ = [
     "OURS_FAILED",
     "REFUSED",
     "USAGE",
+    "Group",
     "Program",
     "never_ran_status",
 ]
@@ -46,14 +48,17 @@ CANCELLED: Final = 130
 _TRACEBACK = "OXGEN_TRACEBACK"
 
 
-def never_ran_status(exc: OxgenError) -> int:
-    """Return the exit status of ``run`` and ``plugin run`` where nothing ran because of ``exc``."""
+def never_ran_status(exc: OxgenError, *, found: bool = False) -> int:
+    """Return the exit status of ``run`` and ``plugin run`` where nothing ran because of ``exc``.
+
+    ``found``: the plugin is there, so that what was not found is something that it needs.
+    """
     match exc:
-        case UsageError():
+        case UsageError() | CaptureError():
             return USAGE
         case ProgramNotFoundError():
             return NOT_FOUND
-        case IntegrityError(reason="not_found"):
+        case IntegrityError(reason="not_found") if not found:
             return NOT_FOUND
         case IntegrityError() | ManifestError() | CapabilityError():
             return REFUSED
@@ -66,7 +71,17 @@ def never_ran_status(exc: OxgenError) -> int:
 _WRITE_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-class Program(click.Group):
+class Group(click.Group):
+    """A group that shows its help, and ends with 2, where no command is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            tell(ctx.get_help())
+            ctx.exit(USAGE)
+        return super().parse_args(ctx, args)
+
+
+class Program(Group):
     """The command line as a whole.
 
     ``main`` never returns and never shows a traceback: a usage error ends with 2, an
@@ -122,11 +137,22 @@ class Program(click.Group):
             say(exc)
             return NO
         except OSError as exc:
+            if exc.errno == errno.ENOENT and _directory_is_gone():
+                say("the current directory does not exist any more; cd to one that does")
+                return NO
             if exc.filename is None or isinstance(exc, BrokenPipeError):
                 raise
             # A file that the user named: the kernel's own words say what is wrong.
             say(f"{exc.filename}: {exc.strerror}")
             return NO
+
+
+def _directory_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _report_surprise(exc: Exception) -> int:

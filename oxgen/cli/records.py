@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from .terminal import is_terminal, print_table, say
+from .terminal import is_terminal, print_table, say, write_within
 
 if TYPE_CHECKING:
     from ..findings import Finding, FindingsWriter
@@ -73,10 +72,8 @@ class FindingsSink:
                 raise
 
     def _write_line(self, line: bytes) -> None:
-        rest = memoryview(line)
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            write_within(self._descriptor, line)
         except OSError as exc:
             if exc.errno != errno.EPIPE:
                 raise

@@ -9,8 +9,17 @@ import click
 
 from ..errors import OxgenError
 from ..sandbox import Runtime
-from .options import Environment, Label, limit_options, limits_from, status_options, task_option
-from .outcome import cancelled, ended_by, finish, never_ran
+from .options import (
+    Environment,
+    InsidePath,
+    Label,
+    Level,
+    limit_options,
+    limits_from,
+    status_options,
+    task_option,
+)
+from .outcome import advice_for, cancelled, ended_by, finish, never_ran
 from .status import StatusSink, cancellable, noise_on_stderr
 
 __all__ = ["run"]
@@ -18,10 +27,10 @@ __all__ = ["run"]
 _EXAMPLES = """\
 \b
 Examples:
-  0xgenctl run -- ./scanner --fast target.txt
-  0xgenctl run --wall-limit 5s --memory-limit 64M -- ./scanner
-  0xgenctl run --env MODE=quick --cwd /tmp --runtime python -- ./check.py
-  0xgenctl run --json-status-fd 3 -- ./scanner 3>status.json
+  0xgenctl run -- echo hello
+  0xgenctl run --wall-limit 5s --memory-limit 64M -- sh -c 'echo started'
+  0xgenctl run --env MODE=quick --cwd /tmp -- sh -c 'echo $MODE in $PWD'
+  0xgenctl run --json-status-fd 3 -- sh -c 'echo hello' 3>status.json
 
 \b
 The exit status is the command's own, or 124 wall limit, 137 memory limit,
@@ -46,13 +55,17 @@ too: programs read the status object (--json-status-fd).
     help="what the command needs beside itself; auto looks at the file",
 )
 @click.option(
-    "--level", metavar="LEVEL", help="accept this level of isolation only  [default: the strongest]"
+    "--level",
+    type=Level(),
+    metavar=f"[{'|'.join(Level.accepted)}]",
+    help="accept this level of isolation only  [default: the strongest]",
 )
 @click.option(
     "--env", "env", type=Environment(), multiple=True, metavar="K=V", help="set a variable inside"
 )
 @click.option(
     "--cwd",
+    type=InsidePath(),
     default="/workspace",
     show_default=True,
     metavar="DIR",
@@ -79,8 +92,11 @@ def run(
 ) -> None:
     """Run CMD with ARGS in a sandbox: no network, no files but its own, limits on everything.
 
-    CMD with a slash is a path; without one it is looked up in PATH. Its stdin is empty, its
-    output is copied to stdout and stderr.
+    CMD with a slash is a path; without one it is looked up in PATH. Nothing else is copied in: a
+    file that ARGS name is not there inside. Its stdin is empty.
+
+    Its output is copied to stdout and stderr. Where their reader goes away (| head), the rest is
+    dropped and the run goes on to its own end or limit.
     """
     if not command[0]:
         raise click.UsageError("CMD is empty; accepted: a path, or a name to look up in PATH", ctx)
@@ -91,8 +107,9 @@ def run(
     limits = limits_from(ctx)
     launched = False
     try:
-        sandbox = Sandbox(runtime=runtime, level=level, env=dict(env), cwd=cwd)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(advice_for("run"))
+            sandbox = Sandbox(runtime=runtime, level=level, env=dict(env), cwd=cwd)
             stack.enter_context(cancellable())
             if json_stdout:
                 stack.enter_context(noise_on_stderr())
@@ -111,4 +128,5 @@ def run(
         never_ran(ctx, sink, exc, limits=limits, task_id=task_id)
     except KeyboardInterrupt:
         cancelled(ctx, sink, launched=launched, limits=limits, task_id=task_id)
-    finish(ctx, sink, completed, name=command[0])
+    copied_to = (2, 2) if json_stdout else (1, 2)
+    finish(ctx, sink, completed, name=command[0], copied_to=copied_to)

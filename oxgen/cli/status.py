@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from .terminal import say, silence_stdout
+from .terminal import say, silence_stdout, write_to, write_within
 
 __all__ = ["StatusSink", "cancellable", "noise_on_stderr"]
 
@@ -30,7 +30,7 @@ class StatusSink:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             try:
-                _write_all(descriptor, line)
+                write_within(descriptor, line)
             except OSError as exc:
                 say(f"the status object could not be written: --json-status-fd: {exc.strerror}")
                 delivered = False
@@ -38,8 +38,7 @@ class StatusSink:
                 os.close(descriptor)
         if self.on_stdout:
             try:
-                sys.stdout.write(line.decode("ascii"))
-                sys.stdout.flush()
+                write_to(sys.stdout, line.decode("ascii"))
             except OSError as exc:
                 silence_stdout()
                 if not isinstance(exc, BrokenPipeError):
@@ -48,21 +47,15 @@ class StatusSink:
         return delivered
 
 
-def _write_all(descriptor: int, line: bytes) -> None:
-    rest = memoryview(line)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
 @contextlib.contextmanager
 def cancellable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: the tree is killed, the record written."""
+    """Let SIGTERM, SIGHUP and SIGQUIT end a run as Ctrl-C does: tree killed, record written."""
 
     def cancel(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         # A SIGHUP that the caller ignores (nohup) stays ignored.
         if signal.getsignal(number) is signal.SIG_DFL:
             before[number] = signal.signal(number, cancel)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-__all__ = ["PROGRAM", "is_terminal", "print_table", "say", "silence_stdout", "visible"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "PROGRAM",
+    "is_terminal",
+    "print_table",
+    "say",
+    "silence_stdout",
+    "tell",
+    "visible",
+    "write_to",
+    "write_within",
+]
 
 PROGRAM = "0xgenctl"
+#: How long a reader may take none of what is written to it before that counts as lost.
+PATIENCE_SECONDS = 10.0
 
 
 def visible(text: object) -> str:
@@ -21,10 +36,43 @@ def visible(text: object) -> str:
 
 
 def say(message: object) -> None:
-    """Write one line ``0xgenctl: message`` to stderr; a closed stderr has nobody to tell."""
+    """Write one line ``0xgenctl: message`` to stderr."""
+    tell(f"{PROGRAM}: {visible(message)}")
+
+
+def write_within(descriptor: int, text: bytes, seconds: float = PATIENCE_SECONDS) -> None:
+    """Write all of ``text``; raise ``TimeoutError`` once nobody has taken any of it for so long.
+
+    A descriptor that we share with others stays blocking, so no more is written at once than a
+    pipe that is ready has room for (pipe(7): PIPE_BUF bytes).
+    """
+    rest = memoryview(text)
+    ready = select.poll()
+    ready.register(descriptor, select.POLLOUT)
+    while rest:
+        if not ready.poll(seconds * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, f"nobody has read it for {seconds:g} s")
+        rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+
+
+def write_to(stream: TextIO, text: str) -> None:
+    """Write ``text`` to a stream of ours, with ``write_within`` where that is a descriptor."""
     try:
-        print(f"{PROGRAM}: {visible(message)}", file=sys.stderr, flush=True)
-    except BrokenPipeError:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        stream.write(text)
+        stream.flush()
+        return
+    stream.flush()
+    write_within(descriptor, text.encode(stream.encoding or "utf-8", "backslashreplace"))
+
+
+def tell(text: str) -> None:
+    """Write ``text``, which is ours, to stderr; one that takes nothing has nobody to tell."""
+    try:
+        write_to(sys.stderr, text + "\n")
+    except OSError:
+        # Nobody reads, or the disk is full: the exit status still says it.
         _point_at_devnull(2)
 
 

@@ -23,6 +23,7 @@ def program_words() -> list[str]:
         "s.signal(s.SIGINT, s.default_int_handler)\n"
         "s.signal(s.SIGTERM, s.SIG_DFL)\n"
         "s.signal(s.SIGHUP, s.SIG_DFL)\n"
+        "s.signal(s.SIGQUIT, s.SIG_DFL)\n"
         "sys.argv[0] = '0xgenctl'\n"
         "from oxgen.cli import main\n"
         "main()\n"

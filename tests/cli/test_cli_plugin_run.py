@@ -57,11 +57,11 @@ def root(tmp_path: Path) -> Path:
 def make(root: Path, tmp_path: Path) -> Make:
     """Put a signed and approved plugin, written in Python, into the trust root."""
 
-    def build(source: str = EMIT, name: str = "hydra", **members: object) -> Path:
+    def build(source: str | bytes = EMIT, name: str = "hydra", **members: object) -> Path:
         folder = root / name
         folder.mkdir()
         folder.chmod(0o755)
-        (folder / "scan.py").write_text(source)
+        (folder / "scan.py").write_bytes(source if isinstance(source, bytes) else source.encode())
         manifest = {
             "name": name,
             "version": "1.0",
@@ -140,13 +140,24 @@ def test_flows_reach_the_plugin_and_skipped_ones_are_named(ctl, make: Make, tmp_
     assert "traffic.har: skipped entry 1" in result.stderr
 
 
-def test_capture_that_is_none_is_125_and_never_ran(ctl, make: Make, tmp_path: Path) -> None:
+def test_capture_that_is_none_is_2_and_never_ran(ctl, make: Make, tmp_path: Path) -> None:
     make()
     (tmp_path / "traffic.har").write_text("no capture")
     result = ctl("plugin", "run", "--json", "--flows", "traffic.har", "hydra")
     status = json.loads(result.stdout)
-    assert result.returncode == 125
+    assert result.returncode == 2
     assert (status["phase"], status["error"]["stage"]) == ("setup", "capture")
+    assert "noise" not in result.stderr
+
+
+def test_capture_that_is_no_regular_file_is_2_and_never_ran(
+    ctl, make: Make, tmp_path: Path
+) -> None:
+    make()
+    os.mkfifo(tmp_path / "traffic.har")
+    result = ctl("plugin", "run", "--json", "--flows", "traffic.har", "hydra")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["phase"] == "setup"
 
 
 def test_limit_of_the_manifest_holds(ctl, make: Make) -> None:
@@ -207,6 +218,19 @@ def test_refusal_is_audited_with_its_reason(ctl, make: Make, root: Path, tmp_pat
     assert record["reason"] == "missing_signature"
 
 
+def test_folder_without_a_trust_root_is_126(ctl, make: Make, root: Path, tmp_path: Path) -> None:
+    make().rename(tmp_path / "hydra")
+    words = ("plugin", "run", "--trust-root", "nowhere")
+    assert ctl(*words, "./hydra").returncode == 126
+    assert ctl(*words, "./nobody").returncode == 127
+
+
+def test_plugin_whose_artifact_is_missing_is_126(ctl, make: Make) -> None:
+    (make() / "scan.py").unlink()
+    assert ctl("plugin", "run", "hydra").returncode == 126
+    assert ctl("plugin", "run", "plugins/hydra").returncode == 126
+
+
 def test_name_of_no_plugin_is_127(ctl, root: Path, make: Make) -> None:
     make()
     assert ctl("plugin", "run", "nobody").returncode == 127
@@ -215,9 +239,30 @@ def test_name_of_no_plugin_is_127(ctl, root: Path, make: Make) -> None:
 def test_findings_file_that_cannot_be_opened_is_125_and_never_ran(ctl, make: Make) -> None:
     make()
     result = ctl("plugin", "run", "--json", "--findings", "no/such/folder.jsonl", "hydra")
+    error = json.loads(result.stdout)["error"]
     assert result.returncode == 125
-    assert json.loads(result.stdout)["error"]["message"] != ""
+    assert "the findings file cannot be opened: No such file or directory" in error["message"]
+    assert error["remedy"] != ""
     assert "noise" not in result.stderr
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/null"])
+def test_findings_file_that_is_a_device_is_refused_with_the_way_to_stdout(
+    ctl, make: Make, path: str
+) -> None:
+    make()
+    result = ctl("plugin", "run", "--findings", path, "hydra")
+    assert result.returncode == 2
+    assert "without --findings, stdout gets them" in result.stderr
+    assert "noise" not in result.stderr
+
+
+def test_noise_beyond_the_output_limit_is_said(ctl, make: Make) -> None:
+    make("print('x' * 4999)")
+    result = ctl("plugin", "run", "--output-limit", "1K", "hydra")
+    assert result.returncode == 0
+    assert "3976 bytes beyond the output limit were dropped" in result.stderr
+    assert "dropped" not in ctl("plugin", "run", "hydra").stderr
 
 
 def test_finding_that_cannot_be_recorded_is_125_and_ran(make: Make, tmp_path: Path) -> None:
@@ -274,6 +319,27 @@ def test_bare_executable_gets_no_token_and_no_broker(ctl, tmp_path: Path) -> Non
     bare(tmp_path / "peek", "import os; print(sorted(k for k in os.environ if 'OXGEN' in k))")
     result = ctl("plugin", "run", "./peek")
     assert result.stderr.splitlines()[-1] == "['OXGEN_WORKSPACE']"
+
+
+def test_bare_script_without_its_first_line_gets_advice_that_fits(ctl, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("print('hello')\n")
+    (tmp_path / "a.py").chmod(0o755)
+    result = ctl("plugin", "run", "./a.py")
+    assert result.returncode == 126
+    assert "#!/usr/bin/env python3" in result.stderr
+    assert "runtime 'python'" not in result.stderr
+    bare(tmp_path / "a.py", "print('hello')")
+    assert ctl("plugin", "run", "./a.py").stderr.splitlines()[-1] == "hello"
+
+
+def test_program_of_a_folder_gets_advice_for_its_manifest(ctl, make: Make) -> None:
+    loaded = Path("/bin/sh").read_bytes()
+    make(loaded, name="wrong", runtime="static")
+    result = ctl("plugin", "run", "wrong")
+    assert result.returncode == 126
+    assert 'use "runtime": "dynamic" in its manifest' in result.stderr
+    make(loaded, name="right", runtime="dynamic")
+    assert ctl("plugin", "run", "right").returncode == 0
 
 
 @pytest.mark.parametrize("option", [["--flows", "bad-plugin"], ["--trust-root", "plugins"]])

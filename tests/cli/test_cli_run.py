@@ -110,6 +110,35 @@ def test_level_that_this_build_lacks_is_125_with_a_remedy(ctl) -> None:
     assert (status["phase"], status["error"]["remedy"] != "") == ("setup", True)
 
 
+def test_remedy_for_a_level_that_this_build_lacks_can_be_typed(ctl) -> None:
+    result = ctl("run", "--json", "--level", "chroot", "--", "/bin/true")
+    assert result.returncode == 125
+    assert status_of(result)["error"]["remedy"] == "use --level namespaces, or leave --level out"
+    assert "None" not in result.stderr
+    assert ctl("run", "--level", "namespaces", "--", "/bin/sh", "-c", ":").returncode == 0
+
+
+def test_remedy_for_a_script_without_its_first_line_can_be_typed(ctl, tmp_path: Path) -> None:
+    path = tmp_path / "check.py"
+    path.write_text("print('hello')\n")
+    path.chmod(0o755)
+    result = ctl("run", "--", "./check.py")
+    assert result.returncode == 126
+    assert "use --runtime python" in result.stderr
+    assert ctl("run", "--runtime", "python", "--", "./check.py").stdout == "hello\n"
+
+
+def test_file_limit_that_ended_the_command_is_named_by_its_option(ctl, tmp_path: Path) -> None:
+    source = (
+        "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        "with open('/tmp/big', 'wb') as f:\n    f.write(bytes(1 << 16)); f.flush()"
+    )
+    result = ctl("run", "--file-limit", "4K", "--", python_file(tmp_path, source))
+    assert result.returncode == 128 + signal.SIGXFSZ
+    assert "--file-limit raises it" in result.stderr
+    assert ctl("run", "--", python_file(tmp_path, source)).stderr == ""
+
+
 def test_limits_of_the_command_line_are_those_of_the_record(ctl) -> None:
     result = ctl(
         *("run", "--json", "--cpu-limit", "2s", "--memory-limit", "64M", "--wall-limit", "2m"),
@@ -163,7 +192,48 @@ def test_output_beyond_its_limit_is_counted_and_dropped(ctl) -> None:
     result = ctl("run", "--json", "--output-limit", "1K", "--", "/bin/sh", "-c", script)
     output = status_of(result)["output"]
     assert (output["stdout_bytes"], output["truncated"]) == (44000, True)
-    assert len(result.stderr) <= 1024
+    noise, said = result.stderr[:1024], result.stderr[1024:]
+    assert noise.startswith("0123456789\n")
+    assert said.startswith("0xgenctl: ")
+
+
+TALK = "i=0; while [ $i -lt 400 ]; do echo 0123456789; i=$((i+1)); done; exit 3"
+
+
+def test_output_beyond_its_limit_is_said_in_bytes(ctl) -> None:
+    result = ctl("run", "--output-limit", "1K", "--", "/bin/sh", "-c", TALK)
+    assert (result.returncode, len(result.stdout)) == (3, 1024)
+    assert result.stderr == (
+        "0xgenctl: /bin/sh: stdout and stderr: 3376 bytes beyond the output limit were dropped;"
+        " --output-limit raises it\n"
+    )
+
+
+def test_output_up_to_its_limit_goes_without_a_word(ctl) -> None:
+    result = ctl("run", "--output-limit", "4400", "--", "/bin/sh", "-c", TALK)
+    assert (result.returncode, len(result.stdout), result.stderr) == (3, 4400, "")
+
+
+@pytest.mark.parametrize("words", [["run", "--"], ["plugin", "run"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_125_and_said(words: list[str], tmp_path: Path) -> None:
+    bare = python_file(tmp_path, "print('out', flush=True)")
+    # The plugin's output is noise and goes to stderr, so there nobody can be told.
+    streams = ["stdout", "stderr"] if words[0] == "run" else ["stderr", "stdout"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*program_words(), *words, bare],
+            cwd=tmp_path,
+            env=program_environment(),
+            stdin=subprocess.DEVNULL,
+            timeout=SECONDS,
+            text=True,
+            **{streams[0]: full, streams[1]: subprocess.PIPE},  # type: ignore[call-overload]
+        )
+    assert result.returncode == 125
+    if words[0] == "run":
+        assert result.stderr == (
+            f"0xgenctl: {bare}: stdout or stderr could not be written, so output is lost\n"
+        )
 
 
 # --- the status descriptor -----------------------------------------------------------------------
@@ -220,7 +290,7 @@ def test_status_object_that_cannot_be_written_is_125(ctl) -> None:
 # --- being stopped -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signal_to_0xgenctl_kills_the_run_and_is_130(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -267,3 +337,41 @@ def test_reader_that_goes_away_does_not_change_the_exit_status(ctl, tmp_path: Pa
         process.wait(SECONDS)
     assert process.returncode == 5
     assert stderr == "one\ntwo\n"
+
+
+def test_reader_of_the_output_that_goes_away_ends_it_without_a_word(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [*program_words(), "run", "--output-limit", "1K", "--", "/bin/sh", "-c", TALK],
+            cwd=tmp_path,
+            env=program_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+        )
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (3, "")
+
+
+def test_output_that_nobody_reads_in_time_is_said(tmp_path: Path) -> None:
+    script = "while :; do echo 0123456789012345678901234567890123456789; done"
+    with subprocess.Popen(
+        [*program_words(), "run", "--wall-limit", "0.5", "--", "/bin/sh", "-c", script],
+        cwd=tmp_path,
+        env=program_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        stderr = process.stderr.read()
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 124
+    assert "output was dropped, as it was not read in time" in stderr
+    assert "--output-limit" not in stderr

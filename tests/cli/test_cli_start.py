@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_program import SECONDS, program_environment, program_words
@@ -98,6 +100,61 @@ def test_closed_stdout_is_quiet() -> None:
     finally:
         os.close(writer)
     assert result.stderr == ""
+
+
+def test_full_disk_behind_stderr_does_not_change_the_exit_status() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*program_words(), "nonsense"],
+            env=program_environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=full,
+            timeout=SECONDS,
+        )
+    assert result.returncode == 2
+
+
+def in_a_deleted_directory(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run 0xgenctl where the current directory does not exist any more."""
+    gone = folder / "gone"
+    gone.mkdir()
+    return subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "x", *program_words(), *words],
+        cwd=gone,
+        env=program_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def test_doctor_works_in_a_directory_that_is_gone(tmp_path: Path) -> None:
+    result = in_a_deleted_directory(tmp_path, "doctor", "--json")
+    (check,) = [c for c in json.loads(result.stdout)["checks"] if c["name"] == "trust root"]
+    assert check["state"] in ("note", "yes")
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["plugin", "list"], 1),
+        (["plugin", "verify", "hydra"], 1),
+        (["plugin", "approve", "--trust-root", "root", "hydra"], 1),
+        (["plugin", "run", "--trust-root", "root", "hydra"], 127),
+    ],
+    ids=str,
+)
+def test_directory_that_is_gone_is_one_clean_line(
+    tmp_path: Path, words: list[str], status: int
+) -> None:
+    result = in_a_deleted_directory(tmp_path, *words)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == status
+    assert "unexpected" not in line
+    if not os.path.exists("/etc/oxgen"):
+        assert "current directory does not exist any more" in line
 
 
 def test_descriptors_closed_by_the_caller_are_not_given_to_files() -> None:

@@ -21,7 +21,7 @@ def root(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Pat
     (root / "keys").mkdir(parents=True, mode=0o755)
     folder = root / "hydra"
     folder.mkdir(mode=0o755)
-    (folder / "scan").write_bytes(b"#!/bin/true\n")
+    (folder / "scan").write_bytes(b"\x7fELF, or so it begins")
     (folder / "manifest.json").write_text(
         json.dumps(
             {

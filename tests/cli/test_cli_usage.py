@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+from cli_program import SECONDS, program_environment, program_words
 
+from oxgen.cli.options import Level
 from oxgen.cli.plugin_run import resolve
 from oxgen.errors import IntegrityError
+from oxgen.sandbox import Sandbox
 
 COMMANDS = [
     [],
@@ -33,10 +39,53 @@ def test_help_works_for_every_command(invoke, command: list[str]) -> None:
     assert result.stdout.startswith("Usage: 0xgenctl")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c != ["findings"]], ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_teaches_by_example(invoke, command: list[str]) -> None:
     text = invoke(*command, "--help").stdout
     assert text.count("  0xgenctl ") >= 2
+
+
+@pytest.mark.parametrize("command", [[], ["plugin"], ["findings"]], ids=" ".join)
+def test_group_without_a_command_is_2_and_shows_its_help(invoke, command: list[str]) -> None:
+    result = invoke(*command)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == invoke(*command, "--help").stdout
+
+
+@pytest.mark.parametrize("command", [[], ["plugin"], ["findings"]], ids=" ".join)
+def test_help_of_a_group_says_whole_sentences(invoke, command: list[str]) -> None:
+    commands = invoke(*command, "--help").stdout.partition("\nCommands:\n")[2].split("\n\n")[0]
+    assert all(line.endswith(".") for line in commands.splitlines())
+    assert "..." not in commands
+
+
+@pytest.mark.root
+def test_examples_of_run_work_as_they_stand(invoke, tmp_path: Path) -> None:
+    words = shlex.join(program_words())
+    examples = []
+    for command in ([], ["run"]):
+        examples += re.findall(r"^ +0xgenctl (run .*)$", invoke(*command, "--help").stdout, re.M)
+    assert len(examples) >= 4
+    for example in examples:
+        result = subprocess.run(
+            ["/bin/bash", "-c", f"{words} {example}"],
+            cwd=tmp_path,
+            env=program_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert (result.returncode, result.stderr) == (0, ""), example
+        assert result.stdout != ""
+
+
+def test_help_of_run_says_what_is_not_inside(invoke) -> None:
+    text = " ".join(invoke("run", "--help").stdout.split())
+    assert "Nothing else is copied in" in text
+    assert "Its stdin is empty" in text
+    assert "(| head), the rest is dropped" in text
 
 
 @pytest.mark.parametrize(
@@ -61,6 +110,15 @@ def test_help_teaches_by_example(invoke, command: list[str]) -> None:
         ["plugin", "run", "--bind=/"],
         ["plugin", "run", "one", "two"],
         ["plugin", "run", "--flows", "/nonexistent.har", "x"],
+        ["plugin", "run", "--findings", "", "x"],
+        ["plugin", "run", "--audit-log", "", "x"],
+        ["plugin", "run", "--audit-log", "-", "x"],
+        ["plugin", "keygen", ""],
+        ["plugin", "keygen", "-"],
+        ["plugin", "approve", ""],
+        ["plugin", "verify", ""],
+        ["plugin", "sign", "--key", "k", ""],
+        ["plugin", "sign", "--key", "k", "--signature", "-", "x"],
         ["plugin", "sign", "x"],
         ["plugin", "verify", "--key", "k", "--trust-root", "t", "x"],
         ["findings", "validate"],
@@ -79,6 +137,50 @@ def test_option_that_this_build_lacks_is_refused(invoke) -> None:
     result = invoke("run", "--network", "host", "--", "true")
     assert result.exit_code == 2
     assert "--network" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["doctor"], ["plugin", "list"], ["plugin", "run", "x"], ["plugin", "verify", "x"]],
+    ids=" ".join,
+)
+def test_empty_trust_root_is_a_usage_error_that_names_the_option(invoke, words: list[str]) -> None:
+    result = invoke(*words, "--trust-root", "")
+    assert result.exit_code == 2
+    assert "--trust-root" in result.stderr
+    assert "accepted: the path of a directory" in result.stderr
+
+
+def test_findings_to_a_dash_are_refused_with_the_way_to_stdout(
+    invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke("plugin", "run", "--findings", "-", "x")
+    assert result.exit_code == 2
+    assert "without --findings, stdout gets them" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_level_that_does_not_exist_is_refused_with_those_of_this_build(invoke) -> None:
+    result = invoke("run", "--level", "foo", "--", "true")
+    assert result.exit_code == 2
+    assert "accepted: namespaces." in result.stderr
+    assert "chroot" not in result.stderr
+
+
+@pytest.mark.parametrize("path", ["", "tmp", "/" + "x" * 1024])
+def test_directory_that_cannot_be_inside_is_a_usage_error_that_names_the_option(
+    invoke, path: str
+) -> None:
+    result = invoke("run", "--cwd", path, "--", "true")
+    assert result.exit_code == 2
+    assert "--cwd" in result.stderr
+    assert "accepted: an absolute path" in result.stderr
+
+
+def test_help_names_the_levels_of_this_build(invoke) -> None:
+    assert "--level [namespaces]" in invoke("run", "--help").stdout
+    assert [Sandbox(level=level).level for level in Level.accepted] == ["namespaces"]
 
 
 def test_hostile_option_is_escaped_in_the_error(invoke) -> None:
@@ -138,6 +240,13 @@ def test_path_of_nothing_is_not_found(here: Path) -> None:
     with pytest.raises(IntegrityError) as caught:
         resolve("./hydra")
     assert caught.value.reason == "not_found"
+
+
+def test_path_through_a_file_is_there_but_cannot_be_read(here: Path) -> None:
+    (here / "hydra").touch()
+    with pytest.raises(IntegrityError) as caught:
+        resolve("hydra/scan")
+    assert caught.value.reason == "not_readable"
 
 
 def test_broken_link_is_not_found_and_no_name(here: Path) -> None:
