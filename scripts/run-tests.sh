@@ -28,7 +28,7 @@ options() {
 
 mapfile -t common < <(options "$([ "$(id -u)" = 0 ] && echo root || echo user)")
 if [ "$(id -u)" != 0 ]; then
-    PYTHONPATH=tests HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis \
+    PYTHONPATH="$root/tests" HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis \
         exec build/venv/bin/python -m pytest "${common[@]}" -m "not root" "$@" </dev/null
 fi
 
@@ -39,7 +39,7 @@ command -v setpriv >/dev/null 2>&1 || missing+=(util-linux)
 
 status=0
 say "tests as root"
-PYTHONPATH=tests HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis \
+PYTHONPATH="$root/tests" HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis \
     build/venv/bin/python -m pytest "${common[@]}" "$@" </dev/null || status=$?
 
 # The ordinary user gets a copy: the tree may lie below a directory that only root enters, and
@@ -82,7 +82,7 @@ mapfile -t common < <(options user)
     exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all -- \
         env -i PATH="/usr/local/bin:/usr/bin:/bin" HOME="$copy/home" TMPDIR="$copy/tmp" \
         USER="user$uid" LOGNAME="user$uid" LANG=C.UTF-8 CI="${CI:-}" \
-        PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tests \
+        PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$copy/tree/tests" \
         build/venv/bin/python -m pytest "${common[@]}" -m "not root" "$@" </dev/null
 ) || status=$?
 

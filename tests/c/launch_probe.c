@@ -154,10 +154,8 @@ static int bomb(const char *word)
     (void)word;
     for (int number = 1; number < 65; number++)
         (void)signal(number, SIG_IGN);
-    for (;;) {
-        if (fork() < 0 && errno != EAGAIN)
-            break;
-    }
+    for (;;)
+        (void)fork(); /* EAGAIN at the limit of processes, ENOMEM at that of memory */
     return 1;
 }
 
