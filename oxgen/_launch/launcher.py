@@ -267,10 +267,11 @@ class Launcher:
                 if r == 0:
                     break
                 stage = stage_name(error.stage)
-                if stage in ("launcher", "request"):
+                gone = error.errnum in _GONE
+                if stage == "launcher" or (stage == "request" and gone):
                     # The answer is still to come or never will: this launcher cannot be talked to.
                     self._stop()
-                    if error.errnum in _GONE and not last_try:
+                    if gone and not last_try:
                         continue  # it died while nothing was asked of it: that costs no run
                 raise refusals.of_cell(stage, error.errnum)
             del kept

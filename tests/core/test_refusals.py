@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import oxgen
+from oxgen import _launch
 from oxgen._launch import launcher as launcher_module
 
 pytestmark = pytest.mark.root
@@ -208,3 +210,20 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(pause: str, delay: flo
         [sys.executable, "-c", code, pause, str(delay)], capture_output=True, text=True, timeout=60
     )
     assert (host.returncode, host.stdout) == (0, "True\n"), host.stderr
+
+
+def test_a_request_that_is_refused_ends_no_other_run(pause: str) -> None:
+    """Too many mounts for one message: the launcher lives on, and with it everybody's cells."""
+    with oxgen.Launcher(cells=2) as launcher:
+        with oxgen.spawn([pause], launcher=launcher) as process:
+            with _launch.open_program(pause, "auto") as program:
+                many = tuple((f"/m/{i}", "/etc/hostname") for i in range(300))
+                greedy = replace(program, needed=replace(program.needed, mounts=many))
+                with (
+                    pytest.raises(oxgen.LaunchError) as refused,
+                    launcher.lease(greedy, oxgen.Limits(), runtime="auto", tenant="greedy"),
+                ):
+                    pass
+            assert (refused.value.stage, refused.value.errno) == ("request", errno.E2BIG)
+            process.stdin.close()
+            assert process.wait(10).returncode == 0
