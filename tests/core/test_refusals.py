@@ -214,16 +214,18 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(pause: str, delay: flo
 
 def test_a_request_that_is_refused_ends_no_other_run(pause: str) -> None:
     """Too many mounts for one message: the launcher lives on, and with it everybody's cells."""
-    with oxgen.Launcher(cells=2) as launcher:
-        with oxgen.spawn([pause], launcher=launcher) as process:
-            with _launch.open_program(pause, "auto") as program:
-                many = tuple((f"/m/{i}", "/etc/hostname") for i in range(300))
-                greedy = replace(program, needed=replace(program.needed, mounts=many))
-                with (
-                    pytest.raises(oxgen.LaunchError) as refused,
-                    launcher.lease(greedy, oxgen.Limits(), runtime="auto", tenant="greedy"),
-                ):
-                    pass
-            assert (refused.value.stage, refused.value.errno) == ("request", errno.E2BIG)
-            process.stdin.close()
-            assert process.wait(10).returncode == 0
+    with (
+        oxgen.Launcher(cells=2) as launcher,
+        oxgen.spawn([pause], launcher=launcher) as process,
+        _launch.open_program(pause, "auto") as program,
+    ):
+        many = tuple((f"/m/{i}", "/etc/hostname") for i in range(300))
+        greedy = replace(program, needed=replace(program.needed, mounts=many))
+        with (
+            pytest.raises(oxgen.LaunchError) as refused,
+            launcher.lease(greedy, oxgen.Limits(), runtime="auto", tenant="greedy"),
+        ):
+            pass
+        assert (refused.value.stage, refused.value.errno) == ("request", errno.E2BIG)
+        process.stdin.close()
+        assert process.wait(10).returncode == 0
