@@ -5,14 +5,12 @@
 #include "dev.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../posix/fd.h"
-#include "missing.h"
+#include "tmpfs.h"
 
 /* Numbers of admin-guide/devices.txt; major 1 is memory. */
 static const struct {
@@ -44,29 +42,15 @@ static int fill(int directory)
 
 int ox_dev_tree(int *ret_tree)
 {
-    int context = -1, tree = -1, r = 0;
+    int tree = -1;
+    int r = ox_tmpfs_make("64k", &tree);
 
-    context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
-    if (context < 0)
-        return -errno;
-    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
-        syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", "64k", 0) < 0 ||
-        syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
-        r = -errno;
-        goto out;
+    if (r == 0)
+        r = fill(tree);
+    if (r < 0) {
+        ox_close(&tree);
+        return r;
     }
-    tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
-    if (tree < 0) {
-        r = -errno;
-        goto out;
-    }
-    r = fill(tree);
-    if (r == 0) {
-        *ret_tree = tree;
-        tree = -1;
-    }
-out:
-    ox_close(&context);
-    ox_close(&tree);
-    return r;
+    *ret_tree = tree;
+    return 0;
 }

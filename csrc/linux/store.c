@@ -15,6 +15,7 @@
 
 #include "../posix/fd.h"
 #include "missing.h"
+#include "tmpfs.h"
 
 /* A child that shares memory and descriptors with the launcher, but neither root nor mount
  * namespace. Linux before 6.15 clones a mount only for a caller in the namespace that holds it, and
@@ -70,31 +71,17 @@ fail:
 int ox_store_open(struct ox_store *ret_store)
 {
     struct settling task = { .store = ret_store, .result = -EIO };
-    int context = -1, r;
+    int r;
 
     memset(ret_store, 0, sizeof(*ret_store));
     ret_store->directory = ret_store->space = -1;
-    context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
-    if (context < 0)
-        return -errno;
-    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
-        syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", "1g", 0) < 0 ||
-        syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
-        r = -errno;
-        goto out;
-    }
-    ret_store->directory = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
-    if (ret_store->directory < 0) {
-        r = -errno;
-        goto out;
-    }
-    r = run_child(settle, &task);
+    r = ox_tmpfs_make("1g", &ret_store->directory);
+    if (r == 0)
+        r = run_child(settle, &task);
     if (r == 0)
         r = task.result;
     if (r < 0)
         ox_store_close(ret_store);
-out:
-    ox_close(&context);
     return r;
 }
 
