@@ -157,6 +157,10 @@ static int place_tree(int jail, int tree, const char *destination, unsigned long
     }
     if (syscall(SYS_move_mount, tree, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
         return -errno;
+    /* Before anything is mounted below it: a clone of a shared mount is its peer, and what happens
+     * to it would happen to the host's (mount_namespaces(7); systemd shares every mount). */
+    if (mount(NULL, name, NULL, MS_PRIVATE, NULL) < 0)
+        return -errno;
     return restrict_mount(name, flags);
 }
 

@@ -239,3 +239,40 @@ def test_output_on_a_terminal_is_harmless(tmp_path: Path, raw: bytes, expected: 
     code = "import oxgen, sys\noxgen.run([sys.argv[1]], sandbox=oxgen.Sandbox(runtime='python'))\n"
     shown = read_terminal([sys.executable, "-c", code, str(script)])
     assert shown.strip(b"\r\n") == expected
+
+
+MOUNTS = """
+import json, sys, oxgen
+def mounts():
+    with open("/proc/self/mountinfo") as rows:
+        return [row.split(" - ")[0].split()[3:5] for row in rows]
+before = mounts()
+with oxgen.spawn([sys.argv[1]], sandbox=oxgen.Sandbox(runtime=sys.argv[2])) as process:
+    print(json.dumps([row for row in mounts() if row not in before]))
+    process.stdin.close()
+    process.wait(20)
+print(json.dumps([row for row in mounts() if row not in before]))
+"""
+
+
+@pytest.mark.parametrize("runtime", ["python", "dynamic"])
+def test_mounts_of_a_cell_do_not_reach_a_host_with_shared_mounts(
+    tmp_path: Path, runtime: str
+) -> None:
+    """As under systemd, which makes every mount of the machine shared."""
+    tmp_path.chmod(0o755)
+    script = tmp_path / "wait.py"
+    script.write_text("import sys\nsys.stdin.read()\n")
+    target = str(script) if runtime == "python" else "/bin/cat"
+    host = subprocess.run(
+        [
+            *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
+            'mount --make-rshared /; exec "$@"',
+            *("x", sys.executable, "-c", MOUNTS, target, runtime),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert host.returncode == 0, host.stderr
+    assert [json.loads(line) for line in host.stdout.splitlines()] == [[], []]
