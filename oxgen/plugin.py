@@ -72,8 +72,8 @@ def run_plugin(
             sandbox=box,
             limits=bounds,
             run_id=run_id or new_run_id(),
-            stdout=_output(1, capture_output),
-            stderr=_output(2, capture_output),
+            stdout=_launch.standard_stream(1, capture=capture_output),
+            stderr=_launch.standard_stream(2, capture=capture_output),
             broker=connection.theirs.fileno(),
             env={
                 "OXGEN_BROKER": f"fd:{BROKER_DESCRIPTOR}",
@@ -121,7 +121,3 @@ class _Connection:
     def __exit__(self, *exc: object) -> None:
         self.theirs.close()
         self.end()
-
-
-def _output(number: int, capture: bool) -> _launch.Stream:
-    return _launch.Stream(mode="capture") if capture else _launch.standard_stream(number)

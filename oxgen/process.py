@@ -64,8 +64,8 @@ def run(
             limits=bounds,
             run_id=new_run_id(),
             input=input,
-            stdout=_output(1, capture_output),
-            stderr=_output(2, capture_output),
+            stdout=_launch.standard_stream(1, capture=capture_output),
+            stderr=_launch.standard_stream(2, capture=capture_output),
             task_id=task_id,
         )
         lease, execution = _launch.begin(held, pool, order, tenant=tenant)
@@ -315,10 +315,6 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def _slice(deadline: float) -> float:
     return max(0.0, min(0.1, deadline - time.monotonic()))
-
-
-def _output(number: int, capture: bool) -> _launch.Stream:
-    return _launch.Stream(mode="capture") if capture else _launch.standard_stream(number)
 
 
 def _checked(

@@ -367,8 +367,10 @@ def _count(value: int | None) -> int:
     return -1 if value is None else value
 
 
-def standard_stream(number: int) -> Stream:
-    """Copy a stream on to the caller's own descriptor, escaped where that is a terminal."""
+def standard_stream(number: int, *, capture: bool) -> Stream:
+    """Keep a stream, or copy it on to the caller's own, escaped where that is a terminal."""
+    if capture:
+        return Stream(mode="capture")
     try:
         terminal = os.isatty(number)
         os.fstat(number)
