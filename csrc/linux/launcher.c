@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,6 +28,8 @@
 #define HELLO_MS 10000
 /* How long the launcher itself waits for its cells when it ends. */
 #define LAST_MS 1500
+/* How long a new cell waits for the uid pair of one that is ending. */
+#define PAIR_MS 500
 /* How often the dying are looked at. */
 #define BURY_MS 5
 
@@ -175,6 +178,10 @@ static int greet(struct launcher *launcher, int kept)
                    "restore the device: mknod -m 666 /dev/null c 1 3");
     else
         r = prepare(launcher, &hello.config, &reply.problem);
+    /* Where the numbers of cells begin: one of a launcher before us means nothing here. */
+    if (getrandom(&launcher->works.next_id, sizeof(launcher->works.next_id), 0) < 0)
+        launcher->works.next_id = (uint32_t)getpid() << 8;
+    launcher->works.next_id &= 0x3fffffff;
     if (r == -EPROTO)
         (void)refuse(&reply.problem, OX_STAGE_HANDSHAKE, r,
                      "the launcher is of another build than the extension",
@@ -283,6 +290,41 @@ static void end_dead(struct launcher *launcher)
     }
 }
 
+/* Cells whose processes took their time. Returns how many still do. */
+static int end_dying(struct launcher *launcher)
+{
+    int left = 0;
+
+    for (uint32_t i = 0; i < launcher->cells_max; i++) {
+        struct ox_kept_cell *cell = &launcher->cells[i];
+
+        if (cell->dying && ox_kept_cell_end(&launcher->works, cell, 0) < 0)
+            left++;
+    }
+    return left;
+}
+
+/* The uid pairs of cells that are ending come back a moment later; a small range waits for them. */
+static int make_cell(struct launcher *launcher, const struct ox_cell_request *request,
+                     struct ox_kept_cell *cell, struct ox_cell_parts *ret_parts,
+                     struct ox_error *ret_error)
+{
+    int64_t until = ox_now_ns() + (int64_t)PAIR_MS * 1000000;
+
+    for (;;) {
+        int dying = end_dying(launcher);
+        int r = ox_kept_cell_make(&launcher->works, request, cell, ret_parts, ret_error);
+
+        if (r != -EAGAIN || ret_error->stage != OX_STAGE_UID_PAIR || ox_now_ns() >= until)
+            return r;
+        if (dying == 0) {
+            end_dead(launcher);
+            return ox_kept_cell_make(&launcher->works, request, cell, ret_parts, ret_error);
+        }
+        (void)poll(NULL, 0, 1);
+    }
+}
+
 static int create(struct launcher *launcher, union message *message, size_t size, const int *fds,
                   size_t fds_count)
 {
@@ -302,7 +344,7 @@ static int create(struct launcher *launcher, union message *message, size_t size
     if (r < 0)
         reply.error = (struct ox_error){ OX_STAGE_REQUEST, -r };
     else
-        r = ox_kept_cell_make(&launcher->works, &request, cell, &parts, &reply.error);
+        r = make_cell(launcher, &request, cell, &parts, &reply.error);
     if (r == 0) {
         reply.id = cell->id;
         reply.has_peak = cell->cgroup.peak_fd >= 0;
@@ -365,20 +407,6 @@ static int answer(struct launcher *launcher)
 }
 
 /* --- the loop --------------------------------------------------------------------------------- */
-
-/* Cells whose processes took their time. Returns how many still do. */
-static int end_dying(struct launcher *launcher)
-{
-    int left = 0;
-
-    for (uint32_t i = 0; i < launcher->cells_max; i++) {
-        struct ox_kept_cell *cell = &launcher->cells[i];
-
-        if (cell->dying && ox_kept_cell_end(&launcher->works, cell, 0) < 0)
-            left++;
-    }
-    return left;
-}
 
 static void serve(struct launcher *launcher)
 {

@@ -2,9 +2,13 @@
 #include "pump.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -14,6 +18,33 @@
 /* A sink that we share with others stays blocking. POLLOUT promises room for PIPE_BUF bytes in a
  * pipe (poll(2), pipe(7)), so never more at once. */
 #define SHARED_WRITE PIPE_BUF
+
+void ox_pump_open_sink(struct ox_pump *pump)
+{
+    struct stat what;
+    char path[32];
+    int fd;
+
+    if (pump->exclusive || fstat(pump->sink, &what) < 0)
+        return;
+    pump->socket = S_ISSOCK(what.st_mode);
+    if (!S_ISCHR(what.st_mode))
+        return;
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", pump->sink);
+    fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return; /* somebody else's terminal (su, sudo): it stays the shared, blocking one */
+    pump->sink = fd;
+    pump->own_sink = 1;
+    pump->exclusive = 1;
+}
+
+static ssize_t write_sink(const struct ox_pump *pump, const void *bytes, size_t size)
+{
+    if (pump->socket)
+        return send(pump->sink, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return write(pump->sink, bytes, size);
+}
 
 static int reserve(struct ox_pump *pump, size_t more)
 {
@@ -106,7 +137,7 @@ void ox_pump_write(struct ox_pump *pump, struct ox_budget *budget)
 
     if (!pump->exclusive && left > SHARED_WRITE)
         left = SHARED_WRITE;
-    n = write(pump->sink, pump->bytes + pump->written, left);
+    n = write_sink(pump, pump->bytes + pump->written, left);
     if (n >= 0) {
         pump->written += (size_t)n;
     } else if (errno != EINTR && errno != EAGAIN) {
@@ -126,6 +157,8 @@ int ox_pump_pending(const struct ox_pump *pump)
 
 void ox_pump_free(struct ox_pump *pump)
 {
+    if (pump->own_sink)
+        ox_close(&pump->sink);
     free(pump->bytes);
     pump->bytes = NULL;
 }

@@ -11,8 +11,10 @@ struct ox_pump {
     int sink;
     int escape;
     int exclusive;
-    int broken;  /* nobody reads the sink any more */
-    char *bytes; /* captured, or waiting for the sink */
+    int own_sink; /* the sink is ours to close */
+    int socket;   /* the sink is a socket */
+    int broken;   /* nobody reads the sink any more */
+    char *bytes;  /* captured, or waiting for the sink */
     size_t size;
     size_t capacity;
     size_t written;            /* how much of bytes the sink has */
@@ -26,6 +28,10 @@ struct ox_budget {
     int truncated;
     int undelivered; /* a sink failed, and not because its reader had gone */
 };
+
+/* Make writing to the sink of a COPY pump unable to block: POLLOUT promises room for PIPE_BUF bytes
+ * of a pipe, and of nothing else. A terminal is opened anew, without blocking, for us alone. */
+void ox_pump_open_sink(struct ox_pump *pump);
 
 /* Read what is there, at most `most` bytes. 1: more may come, 0: end of file, or a negative
  * errno. */

@@ -130,6 +130,8 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         pump->sink = stream->fd;
         pump->escape = stream->escape;
         pump->exclusive = stream->exclusive;
+        if (stream->mode == OX_STREAM_COPY)
+            ox_pump_open_sink(pump);
         if (stream->mode == OX_STREAM_NULL)
             pump->broken =
                 1; /* read, counted and dropped: a dead end would be SIGPIPE to the program */

@@ -43,7 +43,7 @@ class Tenancy:
 
 @dataclass(eq=False)
 class Cell:
-    """A cell that the pool has made. ``native`` is its ``struct ox_cell``.
+    """A cell that the pool has made: its ``struct ox_cell``, and the launcher that keeps it.
 
     One that an exception of a signal handler made everybody forget ends with its descriptors, which
     close when it is collected: its warden then sees the end of its socket.
@@ -52,6 +52,7 @@ class Cell:
     tenancy: Tenancy
     native: Any
     confinement: Confinement
+    launcher: Any = None
     idle_since: float = field(default=0.0)
 
 

@@ -88,15 +88,16 @@ class Execution:
         self._run: Any = None
         self._ended = False
         spec, self._kept = _run_spec(order)
-        run = ffi.new("struct ox_run **")
+        # Freed when it is collected, should a signal handler's exception come before close().
+        run = ffi.gc(ffi.new("struct ox_run **"), _free_run)
         error = ffi.new("struct ox_error *")
         if lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
             raise _never_ran(error, order)
         wall = order.limits.wall_seconds
         if wall is not None:
             lease.give_back_by = self._begun + wall + _GIVE_BACK_SECONDS
-        # Freed when it is collected, should a signal handler's exception come before close().
-        self._run = ffi.gc(run[0], lib.ox_run_free)
+        self._holder = run
+        self._run = run[0]
         _under_way.add(self)
 
     def step(self, slice_ms: int) -> bool:
@@ -222,8 +223,8 @@ class Execution:
             return
         if not self._ended:
             self.kill()
-        run, self._run = self._run, None
-        ffi.release(run)
+        self._run = None
+        ffi.release(self._holder)
 
     def _outcome(self) -> Any:
         outcome = ffi.new("struct ox_outcome *")
@@ -237,6 +238,11 @@ class Execution:
         size = ffi.new("uint64_t *")
         text = lib.ox_run_captured(self._run, stream, size)
         return bytes(ffi.buffer(text, size[0])) if size[0] else b""
+
+
+def _free_run(holder: Any) -> None:
+    run, holder[0] = holder[0], ffi.NULL
+    lib.ox_run_free(run)
 
 
 def begin(

@@ -90,12 +90,15 @@ class Launcher:
         _launchers.add(self)
 
     def _reset(self) -> None:
-        self._changed = threading.Condition()
+        # Not a Condition: its __exit__ is Python code, and an exception of a signal handler at its
+        # first instruction would leave the lock held for ever.
+        self._lock = threading.RLock()
+        self._gates: list[threading.Lock] = []
         self._channel = threading.Lock()
         self._native: Any = None
         self._idle: list[Cell] = []
         self._all: weakref.WeakSet[Cell] = weakref.WeakSet()
-        self._making = 0
+        self._making: weakref.WeakSet[_Making] = weakref.WeakSet()
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -112,15 +115,15 @@ class Launcher:
 
     def close(self) -> None:
         """Kill what runs, end all cells and the launcher process. May be called twice."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._wake_waiting()
         with self._channel:
             self._stop()
 
     def _stop(self) -> None:
         """End the launcher process; cells end with it. The channel is held."""
-        with self._changed:
+        with self._lock:
             native, self._native = self._native, None
             idle, self._idle = self._idle, []
         for cell in idle:
@@ -129,9 +132,9 @@ class Launcher:
             lib.ox_launcher_stop(native, _STOP_MS)
 
     def _forget(self, cell: Cell) -> None:
-        with self._changed:
+        with self._lock:
             self._all.discard(cell)
-            self._changed.notify_all()
+            self._wake_waiting()
         lib.ox_cell_forget(cell.native)
 
     def _after_fork_in_child(self) -> None:
@@ -147,7 +150,7 @@ class Launcher:
 
     def _start(self) -> Any:
         """Start the launcher process unless it runs. The channel is held."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise UsageError("the launcher is closed")
             if self._native is not None:
@@ -168,7 +171,7 @@ class Launcher:
                 ffi.string(problem.cause).decode("utf-8", "replace"),
                 ffi.string(problem.remedy).decode("utf-8", "replace"),
             )
-        with self._changed:
+        with self._lock:
             self._native = native
         return native
 
@@ -202,8 +205,9 @@ class Launcher:
 
     def _acquire(self, tenancy: Tenancy, program: Program) -> Cell:
         deadline = time.monotonic() + self._queue_seconds
+        making = _Making()
         while True:
-            cell, victim = self._take(tenancy, deadline)
+            cell, victim = self._take(tenancy, deadline, making)
             if cell is not None and lib.ox_cell_is_alive(cell.native):
                 return cell
             if cell is None:
@@ -214,41 +218,53 @@ class Launcher:
                 self._destroy(victim)
             return self._make(tenancy, program)
         finally:
-            with self._changed:
-                self._making -= 1
-                self._changed.notify_all()
+            with self._lock:
+                self._making.discard(making)
+                self._wake_waiting()
 
-    def _take(self, tenancy: Tenancy, deadline: float) -> tuple[Cell | None, Cell | None]:
+    def _take(
+        self, tenancy: Tenancy, deadline: float, making: _Making
+    ) -> tuple[Cell | None, Cell | None]:
         """Wait for an idle cell of this tenancy, or for the right to make one.
 
         The second value is then the cell that has to go for it, if any.
         """
-        victim: Cell | None = None
-        with self._changed:
-            while True:
+        gate = threading.Lock()
+        gate.acquire()
+        while True:
+            with self._lock:
                 if self._closed:
                     raise UsageError("the launcher is closed")
                 cell = self._take_idle(tenancy)
                 if cell is not None:
                     return cell, None
-                if len(self._all) + self._making < self._cells_max:
-                    break
+                if len(self._all) + len(self._making) < self._cells_max:
+                    self._making.add(making)
+                    return None, None
                 if self._idle:
                     victim = min(self._idle, key=lambda one: one.idle_since)
                     self._idle.remove(victim)
-                    break
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise LaunchError(
-                        "queue",
-                        errno.ETIMEDOUT,
-                        f"all {self._cells_max} cells were busy for {self._queue_seconds:g} s",
-                        remedy="allow more cells, or shorter wall_seconds",
-                    )
-                # Waits are cut short so that a signal handler of the main thread gets its turn.
-                self._changed.wait(min(left, 0.1))
-            self._making += 1
-        return None, victim
+                    self._making.add(making)
+                    return None, victim
+                if gate not in self._gates:
+                    self._gates.append(gate)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LaunchError(
+                    "queue",
+                    errno.ETIMEDOUT,
+                    f"all {self._cells_max} cells were busy for {self._queue_seconds:g} s",
+                    remedy="allow more cells, or shorter wall_seconds",
+                )
+            # Waits are cut short so that a signal handler of the main thread gets its turn.
+            gate.acquire(timeout=min(left, 0.1))
+
+    def _wake_waiting(self) -> None:
+        """Let everybody who waits for a cell look again. The lock is held."""
+        gates, self._gates = self._gates, []
+        for gate in gates:
+            if gate.locked():
+                gate.release()
 
     def _take_idle(self, tenancy: Tenancy) -> Cell | None:
         for cell in reversed(self._idle):
@@ -263,7 +279,8 @@ class Launcher:
         with contextlib.ExitStack() as opened, self._channel:
             spec, kept = cell_spec(tenancy, program, opened)
             for last_try in (False, True):
-                r = lib.ox_cell_create(self._start(), spec, _CELL_MS, native, error)
+                launcher = self._start()
+                r = lib.ox_cell_create(launcher, spec, _CELL_MS, native, error)
                 if r == 0:
                     break
                 stage = stage_name(error.stage)
@@ -275,51 +292,56 @@ class Launcher:
                         continue  # it died while nothing was asked of it: that costs no run
                 raise refusals.of_cell(stage, error.errnum)
             del kept
-            cell = Cell(tenancy, native, confinement(tenancy))
-            with self._changed:
+            cell = Cell(tenancy, native, confinement(tenancy), launcher=launcher)
+            with self._lock:
                 self._all.add(cell)
         return cell
 
     def _destroy(self, cell: Cell, wait_seconds: float = _GONE_SECONDS) -> bool:
         """Take a cell apart; False when its processes could not be seen to end in time."""
         with self._channel:
-            with self._changed:
+            with self._lock:
                 self._all.discard(cell)
                 launcher = self._native
-            if launcher is not None:
+            # The cell of a launcher that is gone has ended with it; its number is another's now.
+            if launcher is not None and launcher is cell.launcher:
                 r: int = lib.ox_cell_destroy(launcher, cell.native, _STOP_MS)
                 if r < 0 and r != -errno.ENOENT:
                     self._stop()
         # Not under the channel: others need not wait for what this cell has built.
         gone = lib.ox_cell_wait_gone(cell.native, round(wait_seconds * 1000)) == 0
         lib.ox_cell_forget(cell.native)
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._wake_waiting()
         return bool(gone)
 
     def _release(self, lease: Lease) -> None:
         cell = lease.cell
-        with self._changed:
+        with self._lock:
             keep = (
                 lease.reusable
                 and self._reuse == "tenancy"
                 and not self._closed
                 and cell in self._all
-                and self._native is not None
+                and self._native is cell.launcher
             )
             if keep and lib.ox_cell_is_empty(cell.native, _slack(cell.tenancy)):
                 cell.native.runs += 1
                 cell.idle_since = time.monotonic()
                 self._idle.append(cell)
-                self._changed.notify()
+                self._wake_waiting()
                 return
         left = lease.give_back_by - time.monotonic()
         lease.gone = self._destroy(cell, min(_GONE_SECONDS, max(0.05, left)))
 
     def idle_cells(self) -> int:
         """Return how many cells wait for a run of their tenancy."""
-        with self._changed:
+        with self._lock:
             return len(self._idle)
+
+
+class _Making:
+    """The right to make one cell: it ends with whoever holds it, however that ends."""
 
 
 @dataclass(eq=False, slots=True)

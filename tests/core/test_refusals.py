@@ -229,3 +229,83 @@ def test_a_request_that_is_refused_ends_no_other_run(pause: str) -> None:
         assert (refused.value.stage, refused.value.errno) == ("request", errno.E2BIG)
         process.stdin.close()
         assert process.wait(10).returncode == 0
+
+
+def test_the_cell_of_a_dead_launcher_is_nobody_elses(pause: str) -> None:
+    """Giving it back must not end the cell of the same number of the launcher that came after."""
+    with oxgen.Launcher(cells=4) as launcher:
+        with _launch.open_program(pause, "auto") as program:
+            old = launcher.lease(program, oxgen.Limits(), runtime="auto", tenant="old")
+            lease = old.__enter__()
+            os.kill(launcher._native.pid, signal.SIGKILL)
+            time.sleep(0.3)
+            others = [
+                oxgen.spawn([pause], launcher=launcher, tenant=f"new {number}")
+                for number in range(3)
+            ]
+            lease.give_back()
+            old.__exit__(None, None, None)
+        for process in others:
+            process.stdin.close()
+            assert process.wait(10).termination.reason is None
+            process.close()
+
+
+def test_a_small_uid_range_serves_run_after_run(tmp_path: Path) -> None:
+    """The pair of a cell that is ending is waited for."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "leave.c").write_text(
+        '#include <fcntl.h>\nint main(void) { return open("/tmp/x", O_CREAT, 0600) < 0; }\n'
+    )
+    program = tmp_path / "leave"
+    build = ["gcc", "-static", "-o", program, tmp_path / "leave.c"]
+    subprocess.run(build, check=True, timeout=60)
+    with oxgen.Launcher(cells=1, reuse="never", uid_base=1_990_000_400, uid_count=2) as launcher:
+        for _ in range(30):
+            assert oxgen.run([str(program)], launcher=launcher).returncode == 0
+
+
+HAMMER = """
+import gc, os, random, signal, sys, threading, time
+import oxgen
+
+class Interrupt(Exception):
+    pass
+
+def strike(number, frame):
+    raise Interrupt
+
+signal.signal(signal.SIGALRM, strike)
+pool = oxgen.Launcher(cells=3)
+oxgen.run([sys.argv[1]], launcher=pool)
+before = len(os.listdir("/proc/self/fd"))
+random.seed(1)
+end = time.monotonic() + 6
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00005, 0.01))
+        for tenant in "abcd":
+            oxgen.run([sys.argv[1]], launcher=pool, tenant=tenant, capture_output=True)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupt:
+        pass
+    except oxgen.OxgenError as error:
+        print("error", error)
+signal.setitimer(signal.ITIMER_REAL, 0)
+done = []
+def last():
+    done.extend(oxgen.run([sys.argv[1]], launcher=pool, tenant=str(i)).returncode for i in range(6))
+thread = threading.Thread(target=last, daemon=True)
+thread.start()
+thread.join(20)
+pool.close()
+gc.collect()
+print(done, len(os.listdir("/proc/self/fd")) <= before)
+"""
+
+
+def test_a_storm_of_interrupts_costs_neither_capacity_nor_descriptors(pause: str) -> None:
+    host = subprocess.run(
+        [sys.executable, "-c", HAMMER, pause], capture_output=True, text=True, timeout=100
+    )
+    assert host.stdout.splitlines()[-1:] == ["[0, 0, 0, 0, 0, 0] True"], host.stdout + host.stderr

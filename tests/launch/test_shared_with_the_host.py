@@ -276,3 +276,35 @@ def test_mounts_of_a_cell_do_not_reach_a_host_with_shared_mounts(
     )
     assert host.returncode == 0, host.stderr
     assert [json.loads(line) for line in host.stdout.splitlines()] == [[], []]
+
+
+def test_a_terminal_that_takes_nothing_does_not_hold_the_wall_limit_up(tmp_path: Path) -> None:
+    """Nobody reads the master side: the line is full after a few KiB, as with Ctrl-S."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "flood.c").write_text(
+        "#include <unistd.h>\n"
+        "int main(void) { static char b[65536]; for (;;) write(1, b, sizeof(b)); }\n"
+    )
+    program = tmp_path / "flood"
+    build = ["gcc", "-static", "-O1", "-o", program, tmp_path / "flood.c"]
+    subprocess.run(build, check=True, timeout=60)
+    code = (
+        "import oxgen, sys, time\n"
+        "begun = time.monotonic()\n"
+        "done = oxgen.run([sys.argv[1]], limits=oxgen.Limits(wall_seconds=1))\n"
+        "print(done.termination.reason, time.monotonic() - begun < 6, file=sys.stderr)\n"
+    )
+    master, slave = pty.openpty()
+    try:
+        host = subprocess.run(
+            [sys.executable, "-c", code, str(program)],
+            stdin=subprocess.DEVNULL,
+            stdout=slave,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert host.stderr.split() == ["timeout", "True"]
