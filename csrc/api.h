@@ -153,12 +153,27 @@ struct ox_cell {
     struct ox_baseline baseline;
 };
 
+/* Ask for a cell; the answer comes later, under the caller's own number. At most config.cells_max
+ * cells are there at a time, those that were asked for and not yet destroyed; one more is refused
+ * (stage request, EBUSY). Any thread; one sendmsg. */
+int ox_cell_request(const struct ox_launcher *launcher, const struct ox_cell_spec *spec,
+                    uint32_t sequence, struct ox_error *ret_error);
+
+/* The next answer, in the order in which cells become ready. 1: *ret_sequence was answered, and
+ * ret_error->stage says whether ret_cell holds the cell (OX_STAGE_NONE) or where its making failed;
+ * 0: none by wait_ms; a negative errno: the launcher cannot be talked to any more, as it is dead or
+ * speaks another language. One thread at a time. */
+int ox_cell_answer(const struct ox_launcher *launcher, int wait_ms, uint32_t *ret_sequence,
+                   struct ox_cell *ret_cell, struct ox_error *ret_error);
+
+/* Request and answer, for callers of one thread that have no other request under way. */
 int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec *spec, int wait_ms,
                    struct ox_cell *ret_cell, struct ox_error *ret_error);
 
-/* Have the launcher kill whatever is in the cell and take it apart. Only the kill is waited for, at
- * most wait_ms. The cell's descriptors are closed but pidfd, for ox_cell_wait_gone(). */
-int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, int wait_ms);
+/* Have the launcher kill whatever is in the cell and take it apart: one-way, nothing is waited for
+ * but room in the socket, some seconds at most. The cell's descriptors are closed but pidfd, for
+ * ox_cell_wait_gone(). Any thread. */
+int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell);
 
 /* Wait until every process of a destroyed cell is gone: its first process is the init of a pid
  * namespace, and ends last. Closes pidfd. -ETIMEDOUT: not by wait_ms. Needs no launcher. */

@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-#define OX_WIRE_VERSION 1
+#define OX_WIRE_VERSION 2
 
 /* Arguments, environment and paths of one launch. A datagram must fit the default socket buffer
  * (208 KiB) with the kernel's own overhead. */
@@ -60,7 +60,7 @@ struct ox_wire_create {
     char pad[7];
 };
 
-/* Descriptors on success: warden, pidfd, writable, cpu, oom, usage and, with has_peak, peak. */
+/* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, cpu, oom, usage and, with has_peak, peak. */
 struct ox_wire_create_reply {
     uint32_t kind;
     uint32_t sequence;
@@ -69,18 +69,11 @@ struct ox_wire_create_reply {
     uint32_t has_peak;
 };
 
+/* Not answered. */
+/* Not answered. */
 struct ox_wire_destroy {
     uint32_t kind;
-    uint32_t sequence;
     uint32_t id;
-    uint32_t reserved;
-};
-
-struct ox_wire_destroy_reply {
-    uint32_t kind;
-    uint32_t sequence;
-    int32_t errnum;
-    uint32_t reserved;
 };
 
 struct ox_wire_rlimit {

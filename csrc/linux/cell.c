@@ -19,8 +19,6 @@
 #include "missing.h"
 #include "warden.h"
 
-#define SETUP_MS 10000
-
 #define NAMESPACES \
     (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 
@@ -86,13 +84,15 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cg
     struct ox_error error = { OX_STAGE_NONE, 0 };
     int oom_score = -1, signals = -1;
     char go;
+    int r;
 
     ox_cgroup_base_forget(cgroups);
-    if (ox_wait_readable(socket, ox_now_ns() + (int64_t)SETUP_MS * 1000000) < 0 ||
-        read(socket, &go, 1) != 1)
-        _exit(1);
-
-    if (set_up(socket, spec, &socket, &oom_score, &signals, &error) < 0) {
+    r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
+    if (r < 0)
+        (void)fail(OX_STAGE_WARDEN, r, &error);
+    else if (read(socket, &go, 1) != 1)
+        _exit(1); /* the launcher is gone */
+    if (r < 0 || set_up(socket, spec, &socket, &oom_score, &signals, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
@@ -128,34 +128,6 @@ static int write_id_maps(pid_t pid, const struct ox_id_pair *ids)
         return r;
     (void)snprintf(path, sizeof(path), "/proc/%d/gid_map", pid);
     return write_text(path, map);
-}
-
-/* One of the child's two reports. */
-static int await_report(int socket, int *ret_fd, struct ox_error *ret_error)
-{
-    struct ox_error report;
-    int fds[1] = { -1 };
-    size_t fds_count;
-    ssize_t size;
-    int r = ox_wait_readable(socket, ox_now_ns() + (int64_t)SETUP_MS * 1000000);
-
-    if (r < 0)
-        return fail(OX_STAGE_WARDEN, r, ret_error);
-    size = ox_receive(socket, &report, sizeof(report), fds, 1, &fds_count);
-    if (size != (ssize_t)sizeof(report)) {
-        ox_close(&fds[0]);
-        return fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
-    }
-    if (report.stage != OX_STAGE_NONE) {
-        *ret_error = report;
-        ox_close(&fds[0]);
-        return -report.errnum;
-    }
-    if (ret_fd != NULL)
-        *ret_fd = fds[0];
-    else
-        ox_close(&fds[0]);
-    return 0;
 }
 
 static void close_all(int *fds, uint32_t count)
@@ -211,25 +183,6 @@ static void close_trees(struct trees *trees)
     ox_close(&trees->program);
 }
 
-/* Kill by pidfd and reap. The kernel lets pid 1 of a namespace be reaped only when nobody else
- * is left in it. */
-static int kill_and_reap(int pidfd, int wait_ms)
-{
-    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
-    siginfo_t info;
-    int r;
-
-    r = ox_kill(pidfd);
-    if (r < 0)
-        return r;
-    r = ox_wait_readable(pidfd, deadline);
-    if (r < 0)
-        return r;
-    if (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED, NULL) < 0 && errno != ECHILD)
-        return -errno;
-    return 0;
-}
-
 static pid_t clone_child(int *ret_pidfd)
 {
     unsigned long flags = (unsigned long)NAMESPACES | CLONE_PIDFD | SIGCHLD;
@@ -237,8 +190,9 @@ static pid_t clone_child(int *ret_pidfd)
     return (pid_t)syscall(SYS_clone, flags, NULL, ret_pidfd, NULL, NULL);
 }
 
+/* The child waits for its cgroup and its id maps; both are ours to write. */
 static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
-                        struct ox_kept_cell *cell, int *ret_socket, struct ox_error *ret_error)
+                        struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
     int pair[2] = { -1, -1 };
     pid_t pid;
@@ -252,38 +206,37 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
         ox_close(&pair[0]);
         child_main(pair[1], spec, &works->cgroups);
     }
+    r = pid < 0 ? -errno : 0;
     ox_close(&pair[1]);
-    if (pid < 0) {
-        r = fail(OX_STAGE_CLONE, -errno, ret_error);
-        goto out;
+    cell->socket = pair[0];
+    if (r < 0) {
+        cell->pidfd = -1;
+        return fail(OX_STAGE_CLONE, r, ret_error);
     }
 
     r = ox_cgroup_attach(&cell->cgroup, pid);
-    if (r < 0) {
-        (void)fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
-        goto out;
-    }
+    if (r < 0)
+        return fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
     r = write_id_maps(pid, &cell->ids);
-    if (r < 0) {
-        (void)fail(OX_STAGE_ID_MAP, r, ret_error);
-        goto out;
-    }
-    if (send(pair[0], "g", 1, MSG_NOSIGNAL) != 1) {
-        r = fail(OX_STAGE_WARDEN, -errno, ret_error);
-        goto out;
-    }
-    *ret_socket = pair[0];
-    pair[0] = -1;
-out:
-    ox_close(&pair[0]);
-    return r;
+    if (r < 0)
+        return fail(OX_STAGE_ID_MAP, r, ret_error);
+    if (send(cell->socket, "g", 1, MSG_NOSIGNAL) != 1)
+        return fail(OX_STAGE_WARDEN, -errno, ret_error);
+    return 0;
 }
 
-int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *request,
-                      struct ox_kept_cell *ret_cell, struct ox_cell_parts *ret_parts,
-                      struct ox_error *ret_error)
+static void give_back(struct ox_works *works, struct ox_kept_cell *cell)
 {
-    struct ox_kept_cell cell = { .id = ++works->next_id, .pidfd = -1 };
+    ox_close(&cell->pidfd);
+    (void)ox_cgroup_remove(&works->cgroups, &cell->cgroup); /* one that is busy is kept pending */
+    ox_ids_release(&works->ids, &cell->ids);
+    cell->id = 0;
+    cell->state = OX_CELL_FREE;
+}
+
+int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *request,
+                       struct ox_kept_cell *cell, struct ox_error *ret_error)
+{
     /* The warden counts as a process of the cell and not of the plugin. */
     struct ox_cgroup_limits limits = {
         .memory_bytes = request->memory_bytes,
@@ -295,7 +248,23 @@ int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *requ
         .disk_bytes = request->disk_bytes,
     };
     static struct trees trees;
-    int socket = -1, writable = -1, has_ids = 0, has_cgroup = 0, r;
+    int r;
+
+    *cell = (struct ox_kept_cell){
+        .state = OX_CELL_BUILDING,
+        .sequence = request->sequence,
+        .deadline = ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000,
+        .pidfd = -1,
+        .socket = -1,
+        .writable = -1,
+        .cgroup = { 0, { -1, -1, -1 }, -1, -1, -1, -1 },
+    };
+    r = ox_ids_take(&works->ids, &cell->ids);
+    if (r < 0) {
+        cell->state = OX_CELL_FREE;
+        return fail(OX_STAGE_UID_PAIR, r, ret_error);
+    }
+    cell->id = ++works->next_id;
 
     r = open_trees(works, request, &trees, ret_error);
     if (r < 0)
@@ -305,60 +274,72 @@ int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *requ
     spec.trees_count = trees.count;
     spec.dev = trees.dev;
 
-    r = ox_ids_take(&works->ids, &cell.ids);
-    if (r < 0) {
-        (void)fail(OX_STAGE_UID_PAIR, r, ret_error);
-        goto out;
-    }
-    has_ids = 1;
-
-    r = ox_cgroup_create(&works->cgroups, cell.id, &limits, &cell.cgroup);
-    if (r < 0) {
+    r = ox_cgroup_create(&works->cgroups, cell->id, &limits, &cell->cgroup);
+    if (r < 0)
         (void)fail(OX_STAGE_CGROUP, r, ret_error);
-        goto out;
-    }
-    has_cgroup = 1;
-
-    r = start_warden(works, &spec, &cell, &socket, ret_error);
-    if (r < 0)
-        goto out;
-    r = await_report(socket, &writable, ret_error); /* built */
-    if (r < 0)
-        goto out;
-    r = await_report(socket, NULL, ret_error); /* confined */
-    if (r < 0)
-        goto out;
-
-    *ret_cell = cell;
-    *ret_parts = (struct ox_cell_parts){ .warden = socket, .writable = writable };
-    close_trees(&trees);
-    return 0;
-
+    else
+        r = start_warden(works, &spec, cell, ret_error);
 out:
     close_trees(&trees);
-    ox_close(&socket);
-    ox_close(&writable);
-    if (cell.pidfd >= 0)
-        (void)kill_and_reap(cell.pidfd, SETUP_MS);
-    ox_close(&cell.pidfd);
-    if (has_cgroup)
-        (void)ox_cgroup_remove(&works->cgroups, &cell.cgroup);
-    if (has_ids)
-        ox_ids_release(&works->ids, &cell.ids);
+    if (r < 0)
+        ox_kept_cell_kill(works, cell);
     return r;
 }
 
-int ox_kept_cell_end(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms)
+int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
-    int r = kill_and_reap(cell->pidfd, wait_ms);
+    struct ox_error report;
+    int fds[1] = { -1 };
+    size_t fds_count;
+    ssize_t size = ox_receive(cell->socket, &report, sizeof(report), fds, 1, &fds_count);
+
+    /* ECHILD: it ended without a word. */
+    if (size != (ssize_t)sizeof(report)) {
+        ox_close(&fds[0]);
+        return fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
+    }
+    if (report.stage != OX_STAGE_NONE) {
+        ox_close(&fds[0]);
+        *ret_error = report;
+        return -report.errnum;
+    }
+    if (cell->writable >= 0)
+        return 1;
+    cell->writable = fds[0];
+    return cell->writable >= 0 ? 0 : fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
+}
+
+void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
+{
+    ox_close(&cell->socket);
+    ox_close(&cell->writable);
+    ox_cgroup_forget(&cell->cgroup);
+    cell->state = OX_CELL_READY;
+}
+
+void ox_kept_cell_kill(struct ox_works *works, struct ox_kept_cell *cell)
+{
+    ox_close(&cell->socket);
+    ox_close(&cell->writable);
+    if (cell->pidfd < 0) {
+        give_back(works, cell);
+        return;
+    }
+    (void)ox_kill(cell->pidfd);
+    cell->state = OX_CELL_DYING;
+}
+
+/* The kernel lets pid 1 of a namespace be reaped only when nobody else is left in it. */
+int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms)
+{
+    siginfo_t info;
+    int r = ox_wait_readable(cell->pidfd, ox_now_ns() + (int64_t)wait_ms * 1000000);
 
     if (r < 0)
         return r;
-    ox_close(&cell->pidfd);
-    (void)ox_cgroup_remove(&works->cgroups,
-                           &cell->cgroup); /* kept in its list of pending ones, if busy */
-    ox_ids_release(&works->ids, &cell->ids);
-    memset(cell, 0, sizeof(*cell));
-    cell->pidfd = -1;
+    if (syscall(SYS_waitid, P_PIDFD, cell->pidfd, &info, WEXITED | WNOHANG, NULL) < 0 &&
+        errno != ECHILD)
+        return -errno;
+    give_back(works, cell);
     return 0;
 }

@@ -8,6 +8,9 @@
 #include "jail.h"
 #include "store.h"
 
+/* How long a cell may take to build itself. */
+#define OX_CELL_MAKE_MS 10000
+
 /* What every cell draws on; made once when the launcher starts. */
 struct ox_works {
     struct ox_ids ids;
@@ -16,16 +19,28 @@ struct ox_works {
     uint32_t next_id;
 };
 
+enum ox_cell_state {
+    OX_CELL_FREE = 0,
+    OX_CELL_BUILDING, /* its first process is on its way to becoming the warden */
+    OX_CELL_READY,    /* the host's */
+    OX_CELL_DYING,    /* killed; some of its processes may still be ending */
+};
+
 struct ox_kept_cell {
-    uint32_t id; /* 0: free */
-    int dying;   /* its processes were killed and could not be seen to end in time */
+    uint32_t id;
+    int state;
+    uint32_t sequence; /* the host's number for its request */
+    int64_t deadline;  /* of the making */
     int pidfd;
+    int socket;   /* the host's end of the pair, until the host has it */
+    int writable; /* the same */
     struct ox_id_pair ids;
     struct ox_cgroup cgroup;
 };
 
 /* A create request that has been checked. */
 struct ox_cell_request {
+    uint32_t sequence;
     const char *entry;
     const char *digest; /* NULL: mount the program's own file */
     int program;
@@ -38,17 +53,25 @@ struct ox_cell_request {
     int mounts[200];
 };
 
-struct ox_cell_parts {
-    int warden; /* the host's end of the pair */
-    int writable;
-};
+/* Begin a cell in a free slot. It builds itself while the caller goes on; its socket says when
+ * there is something to hear. On failure the slot is free again, or DYING if there is a process to
+ * be buried. -EAGAIN of stage uid_pair: nothing was done, and the call may be repeated when another
+ * cell has ended. */
+int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *request,
+                       struct ox_kept_cell *cell, struct ox_error *ret_error);
 
-int ox_kept_cell_make(struct ox_works *works, const struct ox_cell_request *request,
-                      struct ox_kept_cell *ret_cell, struct ox_cell_parts *ret_parts,
-                      struct ox_error *ret_error);
+/* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and
+ * the caller ends it. */
+int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error);
 
-/* Kill, wait until its processes are gone, give everything back. -ETIMEDOUT: they were not gone
- * by wait_ms; what can be given back has been, and the call may be repeated. */
-int ox_kept_cell_end(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms);
+/* The host has its descriptors: close ours, but what ends the cell. */
+void ox_kept_cell_hand_over(struct ox_kept_cell *cell);
+
+/* Kill what is in it. Waits for nothing. */
+void ox_kept_cell_kill(struct ox_works *works, struct ox_kept_cell *cell);
+
+/* Once its pidfd is readable no process is left: reap it and give everything back. -ETIMEDOUT: not
+ * by wait_ms. */
+int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms);
 
 #endif

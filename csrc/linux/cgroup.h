@@ -51,7 +51,7 @@ struct ox_cgroup_limits {
 };
 
 struct ox_cgroup {
-    uint32_t id;
+    uint32_t id; /* not 0 */
     int directories[OX_CGROUP_HIERARCHIES];
     int cpu_fd;   /* for ox_cgroup_read_cpu_ns() */
     int oom_fd;   /* for ox_cgroup_read_oom_kills() */
@@ -74,8 +74,8 @@ int ox_cgroup_attach(const struct ox_cgroup *cgroup, pid_t pid);
 
 /* Close the descriptors, remove the directories. -EBUSY: the kernel still counts a process in
  * it; removal is tried again by ox_cgroup_retry(), at the latest by ox_cgroup_base_close().
- * Waits 10 ms at most, and only when OX_CGROUP_PENDING others are waiting. Accepts a cgroup of
- * descriptors -1. */
+ * Waits 10 ms at most, and only when OX_CGROUP_PENDING others are waiting. Accepts a cgroup
+ * that was forgotten, and one of id 0, which is none. */
 int ox_cgroup_remove(struct ox_cgroup_base *base, struct ox_cgroup *cgroup);
 
 /* Try to remove what is pending. Returns how many are left. Never waits. */

@@ -286,20 +286,22 @@ static int remove_cell(const struct ox_cgroup_base *base, uint32_t id)
 int ox_cgroup_remove(struct ox_cgroup_base *base, struct ox_cgroup *cgroup)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
+    uint32_t id = cgroup->id;
     int64_t deadline;
 
-    if (cgroup->directories[0] < 0)
+    if (id == 0)
         return 0;
+    cgroup->id = 0;
     ox_cgroup_forget(cgroup);
-    if (remove_cell(base, cgroup->id))
+    if (remove_cell(base, id))
         return 0;
     if (base->pending_count < OX_CGROUP_PENDING) {
-        base->pending[base->pending_count++] = cgroup->id;
+        base->pending[base->pending_count++] = id;
         return -EBUSY;
     }
     for (deadline = ox_now_ns() + REMOVE_WAIT_NS; ox_now_ns() < deadline;) {
         (void)nanosleep(&pause, NULL);
-        if (remove_cell(base, cgroup->id))
+        if (remove_cell(base, id))
             return 0;
     }
     return -EBUSY;

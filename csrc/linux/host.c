@@ -1,26 +1,26 @@
-/* The host's side of the launcher: starting it, asking for cells, giving them back. */
+/* The host's side of the launcher: starting it and ending it. */
 #include "../core.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../posix/counters.h"
 #include "../posix/fd.h"
 #include "../posix/system.h"
 #include "../wire.h"
 #include "launcher.h"
 #include "missing.h"
+
+/* How long a message to the launcher may wait for room. */
+#define SEND_SECONDS 5
 
 #define STRINGIFY(x) #x
 #define TEXT_OF(x) STRINGIFY(x)
@@ -132,6 +132,7 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
                       struct ox_launcher *ret_launcher, struct ox_problem *ret_problem)
 {
     int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    const struct timeval patience = { .tv_sec = SEND_SECONDS };
     struct ox_launcher launcher = { .socket = -1, .pidfd = -1 };
     int pair[2] = { -1, -1 };
     int self = -1, r;
@@ -143,7 +144,8 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
             "use Linux 5.10 or later");
         goto out;
     }
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
+        setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0) {
         r = -errno;
         say(ret_problem, OX_STAGE_LAUNCHER, r, "no socket pair", "raise the limit on open files");
         goto out;
@@ -205,199 +207,5 @@ int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms)
     (void)syscall(SYS_waitid, P_PIDFD, launcher->pidfd, &info, WEXITED | WNOHANG, NULL);
     ox_close(&launcher->pidfd);
     launcher->pid = 0;
-    return r;
-}
-
-/* --- cells ------------------------------------------------------------------------------------ */
-
-static const char *const writable_names[4] = { "home", "workspace", "tmp", "shm" };
-
-static int take_baseline(const struct ox_cell *cell, struct ox_baseline *ret_baseline)
-{
-    struct statfs space;
-    int r;
-
-    memset(ret_baseline, 0, sizeof(*ret_baseline));
-    r = ox_cgroup_read_usage(cell->usage, &ret_baseline->memory_bytes);
-    if (r < 0)
-        return r;
-    if (fstatfs(cell->writable, &space) < 0)
-        return -errno;
-    ret_baseline->blocks_free = (uint64_t)space.f_bfree;
-    ret_baseline->files_free = (uint64_t)space.f_ffree;
-    for (int i = 0; i < 4; i++) {
-        int64_t *stamp = ret_baseline->stamp[i];
-        struct stat what;
-
-        if (fstatat(cell->writable, writable_names[i], &what, AT_SYMLINK_NOFOLLOW) < 0)
-            return -errno;
-        stamp[0] = (int64_t)what.st_mode;
-        stamp[1] = ((int64_t)what.st_uid << 32) | (int64_t)what.st_gid;
-        stamp[2] = (int64_t)what.st_nlink;
-        stamp[3] = (int64_t)what.st_size;
-        stamp[4] = (int64_t)what.st_ctim.tv_sec;
-        stamp[5] = (int64_t)what.st_ctim.tv_nsec;
-    }
-    return 0;
-}
-
-int ox_cell_is_alive(const struct ox_cell *cell)
-{
-    struct pollfd ended = { .fd = cell->pidfd, .events = POLLIN };
-
-    return poll(&ended, 1, 0) == 0;
-}
-
-int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack)
-{
-    struct ox_baseline now;
-    uint64_t most = cell->baseline.memory_bytes + (uint64_t)memory_slack;
-
-    if (take_baseline(cell, &now) < 0)
-        return 0;
-    if (memory_slack >= 0 && now.memory_bytes > most)
-        return 0;
-    now.memory_bytes = cell->baseline.memory_bytes;
-    return memcmp(&now, &cell->baseline, sizeof(now)) == 0;
-}
-
-static int fail(int stage, int r, struct ox_error *ret_error)
-{
-    ret_error->stage = stage;
-    ret_error->errnum = -r;
-    return r;
-}
-
-/* Append text with its NUL. */
-static int append(char *buffer, size_t capacity, size_t *used, const char *text)
-{
-    size_t size = strlen(text) + 1;
-
-    if (size > capacity - *used)
-        return -E2BIG;
-    memcpy(buffer + *used, text, size);
-    *used += size;
-    return 0;
-}
-
-static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
-{
-    *ret_cell = (struct ox_cell){
-        .id = reply->id,
-        .warden = fds[0],
-        .pidfd = fds[1],
-        .writable = fds[2],
-        .cpu = fds[3],
-        .oom = fds[4],
-        .usage = fds[5],
-        .peak = reply->has_peak != 0 ? fds[6] : -1,
-    };
-    return take_baseline(ret_cell, &ret_cell->baseline);
-}
-
-int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec *spec, int wait_ms,
-                   struct ox_cell *ret_cell, struct ox_error *ret_error)
-{
-    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
-    struct ox_wire_create head = {
-        .kind = OX_MESSAGE_CREATE,
-        .features = (uint32_t)spec->features,
-        .mounts_count = spec->mounts_count,
-        .memory_bytes = spec->memory_bytes,
-        .processes = spec->processes,
-        .disk_bytes = spec->disk_bytes,
-    };
-    struct ox_wire_create_reply reply;
-    char strings[16 * 1024];
-    int fds[OX_MOUNTS_MAX + 1], given[8];
-    size_t used = 0, given_count;
-    ssize_t size;
-    int r;
-
-    if (spec->mounts_count > OX_MOUNTS_MAX)
-        return fail(OX_STAGE_REQUEST, -E2BIG, ret_error);
-    if (spec->digest != NULL) {
-        if (strlen(spec->digest) != OX_DIGEST_SIZE)
-            return fail(OX_STAGE_REQUEST, -EINVAL, ret_error);
-        memcpy(head.digest, spec->digest, OX_DIGEST_SIZE);
-    }
-    fds[0] = spec->program;
-    r = append(strings, sizeof(strings), &used, spec->entry);
-    for (uint32_t i = 0; i < spec->mounts_count && r == 0; i++) {
-        fds[1 + i] = spec->mounts[i].fd;
-        r = append(strings, sizeof(strings), &used, spec->mounts[i].destination);
-    }
-    if (r == 0)
-        r = ox_send(launcher->socket, &head, sizeof(head), strings, used, fds,
-                    1 + (size_t)spec->mounts_count);
-    if (r < 0)
-        return fail(OX_STAGE_REQUEST, r, ret_error);
-
-    r = ox_wait_readable(launcher->socket, deadline);
-    if (r < 0)
-        return fail(OX_STAGE_LAUNCHER, r, ret_error);
-    size = ox_receive(launcher->socket, &reply, sizeof(reply), given, 8, &given_count);
-    if (size != (ssize_t)sizeof(reply) || reply.kind != OX_MESSAGE_CREATE)
-        r = size < 0 ? (int)size : -EPIPE;
-    else if (reply.error.stage != OX_STAGE_NONE) {
-        *ret_error = reply.error;
-        return reply.error.errnum > 0 ? -reply.error.errnum : -EPROTO;
-    } else if (given_count != (reply.has_peak != 0 ? 7u : 6u))
-        r = -EPROTO;
-    if (r < 0) {
-        for (size_t i = 0; i < given_count; i++)
-            ox_close(&given[i]);
-        return fail(OX_STAGE_LAUNCHER, r, ret_error);
-    }
-    r = adopt(&reply, given, ret_cell);
-    if (r < 0) {
-        (void)ox_cell_destroy(launcher, ret_cell, wait_ms);
-        ox_cell_forget(ret_cell);
-        return fail(OX_STAGE_WRITABLE, r, ret_error);
-    }
-    return 0;
-}
-
-void ox_cell_forget(struct ox_cell *cell)
-{
-    ox_close(&cell->warden);
-    ox_close(&cell->pidfd);
-    ox_close(&cell->cpu);
-    ox_close(&cell->oom);
-    ox_close(&cell->usage);
-    ox_close(&cell->peak);
-    ox_close(&cell->writable);
-}
-
-int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell, int wait_ms)
-{
-    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
-    struct ox_wire_destroy request = { .kind = OX_MESSAGE_DESTROY, .id = cell->id };
-    struct ox_wire_destroy_reply reply;
-    int none[1], r;
-    size_t count;
-    ssize_t size;
-    int pidfd = cell->pidfd;
-
-    /* Before the request: nothing of ours may keep a mount or a counter of the cell alive. */
-    cell->pidfd = -1;
-    ox_cell_forget(cell);
-    cell->pidfd = pidfd;
-    r = ox_send(launcher->socket, &request, sizeof(request), NULL, 0, NULL, 0);
-    if (r == 0)
-        r = ox_wait_readable(launcher->socket, deadline);
-    if (r < 0)
-        return r;
-    size = ox_receive(launcher->socket, &reply, sizeof(reply), none, 0, &count);
-    if (size != (ssize_t)sizeof(reply) || reply.kind != OX_MESSAGE_DESTROY)
-        return size < 0 ? (int)size : -EPIPE;
-    return -reply.errnum;
-}
-
-int ox_cell_wait_gone(struct ox_cell *cell, int wait_ms)
-{
-    int r = ox_wait_readable(cell->pidfd, ox_now_ns() + (int64_t)wait_ms * 1000000);
-
-    ox_close(&cell->pidfd);
     return r;
 }

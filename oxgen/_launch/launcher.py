@@ -305,8 +305,8 @@ class Launcher:
                 launcher = self._native
             # The cell of a launcher that is gone has ended with it; its number is another's now.
             if launcher is not None and launcher is cell.launcher:
-                r: int = lib.ox_cell_destroy(launcher, cell.native, _STOP_MS)
-                if r < 0 and r != -errno.ENOENT:
+                r: int = lib.ox_cell_destroy(launcher, cell.native)
+                if r < 0:
                     self._stop()
         # Not under the channel: others need not wait for what this cell has built.
         gone = lib.ox_cell_wait_gone(cell.native, round(wait_seconds * 1000)) == 0

@@ -16,7 +16,7 @@ static struct ox_outcome *const outcome = &stage.ended.outcome;
 /* Until its last process is gone. */
 static int end_cell(struct ox_cell *cell)
 {
-    int r = ox_cell_destroy(&stage.launcher, cell, WAIT_MS);
+    int r = ox_cell_destroy(&stage.launcher, cell);
 
     return r < 0 ? r : ox_cell_wait_gone(cell, WAIT_MS);
 }

@@ -105,6 +105,8 @@ WRAP(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), (how, set,
 WRAP(int, symlink, (const char *to, const char *at), (to, at))
 WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode))
 WRAP(int, socketpair, (int domain, int type, int protocol, int *ret), (domain, type, protocol, ret))
+WRAP(ssize_t, send, (int socket, const void *bytes, size_t size, int flags),
+     (socket, bytes, size, flags))
 WRAP(int, sched_setscheduler, (pid_t pid, int policy, const struct sched_param *param),
      (pid, policy, param))
 WRAP(ssize_t, pwrite, (int fd, const void *bytes, size_t size, off_t at), (fd, bytes, size, at))
