@@ -41,6 +41,7 @@ static const struct {
     { "/test_cgroup_base", V2 | TOGETHER },
     { "/launch_driver", V2 | TOGETHER | MIXED },
     { "/launch_ends", V2 | TOGETHER | MIXED },
+    { "/launch_loop", V2 | TOGETHER | MIXED },
     { "/launch_nobody", V2 | TOGETHER | MIXED },
     { "/launch_places", V2 },
 };
