@@ -286,7 +286,7 @@ struct ox_loop;
 
 struct ox_news {
     uint64_t token;
-    int progress; /* enum ox_progress, or a negative errno: it cannot be watched any more */
+    int progress; /* OX_STARTED or OX_ENDED */
 };
 
 int ox_loop_open(struct ox_loop **ret_loop);

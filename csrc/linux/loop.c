@@ -248,6 +248,11 @@ static void advance(struct ox_loop *loop, struct item *item)
     if (item->blind)
         (void)poll(item->events, OX_RUN_EVENTS, 0);
     r = ox_run_advance(item->run, item->events);
+    if (r < 0) {
+        item->run->outcome.lost = 1; /* it cannot be watched any more */
+        item->run->ended = 1;
+        r = OX_ENDED;
+    }
     if (r == OX_RUNNING)
         go_on_watching(loop, item, ox_now_ns());
     else
