@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "../posix/heap.h"
 #include "../posix/run.h"
 #include "../posix/sigpipe.h"
 
@@ -38,9 +40,8 @@ struct item {
     struct ox_run *run;
     uint64_t token;
     int progress;
-    int64_t due;  /* when the run wants to be looked at */
-    size_t place; /* in the heap */
-    int watched;  /* not only the warden's socket */
+    struct ox_due due; /* when the run wants to be looked at */
+    int watched;       /* not only the warden's socket */
     int blind;
     int ready;
     struct item *next; /* in the list of those that are ready, or of those that are news */
@@ -60,9 +61,7 @@ struct ox_loop {
     int timer_used; /* somebody polls the epoll descriptor */
     int64_t alarm;  /* when timer fires; OX_NEVER: it is off */
     int writers;    /* runs that write to pipes */
-    struct item **heap;
-    size_t count;
-    size_t capacity;
+    struct ox_heap heap;
     struct queue news;
 };
 
@@ -85,72 +84,10 @@ static struct item *pop(struct queue *queue)
     return item;
 }
 
-/* --- the heap: the first one is due first ----------------------------------------------------- */
-
-static void put(struct ox_loop *loop, struct item *item, size_t place)
+/* Of the runs in the loop. */
+static struct item *at(const struct ox_loop *loop, size_t place)
 {
-    loop->heap[place] = item;
-    item->place = place;
-}
-
-static void rise(struct ox_loop *loop, struct item *item)
-{
-    size_t place = item->place;
-
-    while (place > 0 && loop->heap[(place - 1) / 2]->due > item->due) {
-        put(loop, loop->heap[(place - 1) / 2], place);
-        place = (place - 1) / 2;
-    }
-    put(loop, item, place);
-}
-
-static void sink(struct ox_loop *loop, struct item *item)
-{
-    size_t place = item->place;
-
-    for (;;) {
-        size_t child = 2 * place + 1;
-
-        if (child + 1 < loop->count && loop->heap[child + 1]->due < loop->heap[child]->due)
-            child++;
-        if (child >= loop->count || loop->heap[child]->due >= item->due)
-            break;
-        put(loop, loop->heap[child], place);
-        place = child;
-    }
-    put(loop, item, place);
-}
-
-static void set_due(struct ox_loop *loop, struct item *item, int64_t due)
-{
-    item->due = due;
-    rise(loop, item);
-    sink(loop, item);
-}
-
-static int heap_add(struct ox_loop *loop, struct item *item)
-{
-    if (loop->count == loop->capacity) {
-        size_t capacity = loop->capacity == 0 ? 16 : loop->capacity * 2;
-        struct item **heap = realloc(loop->heap, capacity * sizeof(struct item *));
-
-        if (heap == NULL)
-            return -ENOMEM;
-        loop->heap = heap;
-        loop->capacity = capacity;
-    }
-    put(loop, item, loop->count++);
-    return 0;
-}
-
-static void heap_remove(struct ox_loop *loop, struct item *item)
-{
-    struct item *last = loop->heap[--loop->count];
-
-    if (last == item)
-        return;
-    put(loop, last, item->place);
-    set_due(loop, last, last->due);
+    return (struct item *)((char *)loop->heap.members[place] - offsetof(struct item, due));
 }
 
 /* --- what epoll watches of a run -------------------------------------------------------------- */
@@ -220,7 +157,7 @@ static void close_eyes(const struct ox_loop *loop, struct item *item)
 static void leave(struct ox_loop *loop, struct item *item, int progress)
 {
     close_eyes(loop, item);
-    heap_remove(loop, item);
+    ox_heap_remove(&loop->heap, &item->due);
     loop->writers -= item->run->writes;
     item->progress = progress;
     push(&loop->news, item);
@@ -238,7 +175,7 @@ static void go_on_watching(struct ox_loop *loop, struct item *item, int64_t now)
         due = alone_until;
     if (item->blind && now + BLIND_NS < due)
         due = now + BLIND_NS;
-    set_due(loop, item, due);
+    ox_heap_set(&loop->heap, &item->due, due);
 }
 
 static void advance(struct ox_loop *loop, struct item *item)
@@ -322,12 +259,13 @@ void ox_loop_free(struct ox_loop *loop)
     ox_close(&loop->timer);
     while ((item = pop(&loop->news)) != NULL)
         free(item);
-    for (size_t i = 0; i < loop->count; i++) {
+    for (size_t i = 0; i < loop->heap.count; i++) {
+        item = at(loop, i);
         for (int slot = OX_RUN_SOCKET + 1; slot < OX_RUN_EVENTS; slot++)
-            ox_close(&loop->heap[i]->eyes[slot].fd);
-        free(loop->heap[i]);
+            ox_close(&item->eyes[slot].fd);
+        free(item);
     }
-    free(loop->heap);
+    free(loop->heap.members);
     free(loop);
 }
 
@@ -335,7 +273,7 @@ static int64_t first_due(const struct ox_loop *loop)
 {
     if (loop->news.first != NULL)
         return 0;
-    return loop->count == 0 ? OX_NEVER : loop->heap[0]->due;
+    return loop->heap.count == 0 ? OX_NEVER : loop->heap.members[0]->at;
 }
 
 /* A timer that is early costs somebody a look; setting it anew for every run costs more. */
@@ -372,7 +310,7 @@ int ox_loop_add(struct ox_loop *loop, struct ox_run *run, uint64_t token)
                     run->outputs[1].mode == OX_STREAM_COPY;
     for (int slot = 0; slot < OX_RUN_EVENTS; slot++)
         item->eyes[slot] = (struct eye){ .item = item, .slot = slot, .fd = -1 };
-    r = heap_add(loop, item);
+    r = ox_heap_add(&loop->heap, &item->due);
     if (r < 0) {
         free(item);
         return r;
@@ -387,20 +325,20 @@ int ox_loop_add(struct ox_loop *loop, struct ox_run *run, uint64_t token)
         go_on_watching(loop, item, run->begun);
     /* Whoever cancelled it before could not tell the loop. */
     if (item->progress == OX_RUNNING && __atomic_load_n(&run->cancelled, __ATOMIC_ACQUIRE))
-        set_due(loop, item, 0);
+        ox_heap_set(&loop->heap, &item->due, 0);
     set_timer(loop);
     return 0;
 }
 
 int ox_loop_cancel(struct ox_loop *loop, uint64_t token)
 {
-    for (size_t i = 0; i < loop->count; i++) {
-        struct item *item = loop->heap[i];
+    for (size_t i = 0; i < loop->heap.count; i++) {
+        struct item *item = at(loop, i);
 
         if (item->token != token)
             continue;
         ox_run_cancel(item->run);
-        set_due(loop, item, 0);
+        ox_heap_set(&loop->heap, &item->due, 0);
         set_timer(loop);
         return 0;
     }
@@ -420,13 +358,13 @@ static void look_for_cancelled(struct ox_loop *loop)
 {
     size_t next = 0;
 
-    /* One that moves up to the front is swapped with one that has been looked at. */
-    while (next < loop->count) {
-        struct item *item = loop->heap[next++];
+    /* One that moves to the front moves others down to places that have been looked at. */
+    while (next < loop->heap.count) {
+        struct item *item = at(loop, next++);
 
-        if (item->due > 0 && !item->run->asked &&
+        if (item->due.at > 0 && !item->run->asked &&
             __atomic_load_n(&item->run->cancelled, __ATOMIC_ACQUIRE))
-            set_due(loop, item, 0);
+            ox_heap_set(&loop->heap, &item->due, 0);
     }
 }
 
@@ -481,8 +419,8 @@ static int watch(struct ox_loop *loop, int slice_ms)
             advance(loop, item);
         }
         now = ox_now_ns();
-        while (loop->count > 0 && loop->heap[0]->due <= now)
-            advance(loop, loop->heap[0]);
+        while (loop->heap.count > 0 && loop->heap.members[0]->at <= now)
+            advance(loop, at(loop, 0));
         if (woken || loop->news.first != NULL || now >= until)
             return 0;
     }
