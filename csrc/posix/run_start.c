@@ -81,6 +81,22 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
     return r;
 }
 
+/* How fast CPU time can be used up at most. Asked once: the C library reads a file for it. Those that
+ * are off count as well, they may be turned on. */
+static int64_t count_processors(void)
+{
+    static long known;
+    long count = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+    if (count < 1) {
+        count = sysconf(_SC_NPROCESSORS_CONF);
+        if (count < 1)
+            count = 1;
+        __atomic_store_n(&known, count, __ATOMIC_RELAXED);
+    }
+    return count;
+}
+
 int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_run_spec *spec,
                     struct ox_run **ret_run, struct ox_error *ret_error)
 {
@@ -104,9 +120,7 @@ int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_r
                   spec->streams[2].mode == OX_STREAM_COPY;
     run->budget.left = spec->output_bytes;
     run->cpu_limit = spec->cpu_ns;
-    run->processors = sysconf(_SC_NPROCESSORS_ONLN);
-    if (run->processors < 1)
-        run->processors = 1;
+    run->processors = count_processors();
 
     r = open_streams(run, spec, theirs);
     if (r < 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .cells import PROPERTIES
+from .crowd import Crowd, Job
 from .ends import classify
 from .execution import Execution, Order, Stream, begin, standard_stream, timestamp
 from .launcher import (
@@ -13,6 +14,7 @@ from .launcher import (
     Lease,
     default_launcher,
 )
+from .loop import deliver
 from .native import stages
 from .program import Program, open_program, verified_program
 
@@ -21,7 +23,9 @@ __all__ = [
     "PROPERTIES",
     "UID_BASE",
     "UID_COUNT",
+    "Crowd",
     "Execution",
+    "Job",
     "Launcher",
     "Lease",
     "Order",
@@ -31,6 +35,7 @@ __all__ = [
     "build",
     "classify",
     "default_launcher",
+    "deliver",
     "open_program",
     "stages",
     "standard_stream",

@@ -113,6 +113,15 @@ class Execution:
         """Whether the program and its whole tree are gone."""
         return self._ended
 
+    @property
+    def native_run(self) -> Any:
+        """The ``struct ox_run *``, for a loop that watches it."""
+        return self._run
+
+    def mark_ended(self) -> None:
+        """Say that it has ended, as whoever watched it has seen."""
+        self._ended = True
+
     def run_to_end(self) -> None:
         """Pump until the run ends.
 
