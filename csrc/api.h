@@ -58,7 +58,6 @@ enum ox_stage {
     OX_STAGE_WORKDIR,
     OX_STAGE_DESCRIPTORS,
     OX_STAGE_SIGNALS,
-    OX_STAGE_AFFINITY,
     OX_STAGE_EXEC,
     OX_STAGE_COUNT
 };
@@ -233,10 +232,6 @@ struct ox_run_spec {
     int64_t processes;
     int confirm; /* ox_run_step also returns when the program has started */
     int wake;    /* readable: somebody called ox_run_cancel; -1: none */
-    /* ox_run_begin only: nobody has anything else to do for the caller meanwhile, so the program
-     * starts on the caller's processor, and the caller stays there for the first 2 ms. Waking
-     * another, idle processor and back costs more than a short program takes. */
-    int together;
 };
 
 struct ox_outcome {
@@ -293,6 +288,9 @@ void ox_run_forget(struct ox_run *run);
 void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome);
 const char *ox_run_captured(const struct ox_run *run, int stream, uint64_t *ret_size);
 void ox_run_free(struct ox_run *run);
+
+/* The same for a run that *run holds, which is NULL then. */
+void ox_run_release(struct ox_run **run);
 
 /* --- many runs -------------------------------------------------------------------------------- */
 

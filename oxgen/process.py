@@ -67,6 +67,7 @@ def run(
             stdout=_launch.standard_stream(1, capture=capture_output),
             stderr=_launch.standard_stream(2, capture=capture_output),
             task_id=task_id,
+            together=True,
         )
         lease, execution = _launch.begin(held, pool, order, tenant=tenant)
         execution.run_to_end()
@@ -112,7 +113,7 @@ def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confi
             _launch.Launcher(cells=1) as pool,
             pool.lease(program, bounds, runtime=box.runtime, tenant="") as lease,
         ):
-            return lease.cell.confinement
+            return lease.cell.recipe.confinement
     except UnsupportedError as refused:
         return Confinement(
             level=None,

@@ -55,10 +55,6 @@ enum {
     OX_RUN_EVENTS = OX_RUN_SINK + 2
 };
 
-/* ox_run_start with the warden on one processor; -1: anywhere. */
-int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_run_spec *spec,
-                    struct ox_run **ret_run, struct ox_error *ret_error);
-
 void ox_run_poll_set(const struct ox_run *run, struct pollfd *ret_events);
 
 /* When a limit is to be looked at next, OX_NEVER for none. */

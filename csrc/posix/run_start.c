@@ -97,8 +97,8 @@ static int64_t count_processors(void)
     return count;
 }
 
-int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_run_spec *spec,
-                    struct ox_run **ret_run, struct ox_error *ret_error)
+int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
+                 struct ox_run **ret_run, struct ox_error *ret_error)
 {
     struct ox_run *run = calloc(1, sizeof(*run));
     int theirs[3] = { -1, -1, -1 };
@@ -140,7 +140,7 @@ int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_r
     run->kill_at = OX_NEVER;
 
     stage = OX_STAGE_REQUEST;
-    r = ox_request_send(run->socket, spec, theirs, processor);
+    r = ox_request_send(run->socket, spec, theirs);
     /* A dead warden: the cell was lost before this run began, nothing ran. */
     if (r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE)
         stage = OX_STAGE_WARDEN;
@@ -153,10 +153,4 @@ out:
     }
     *ret_run = run;
     return 0;
-}
-
-int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
-                 struct ox_run **ret_run, struct ox_error *ret_error)
-{
-    return ox_run_start_on(-1, cell, spec, ret_run, ret_error);
 }

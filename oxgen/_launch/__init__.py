@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .cells import PROPERTIES
+from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify
 from .execution import Execution, Order, Stream, begin, standard_stream, timestamp
 from .launcher import (
-    EXECUTABLE,
     UID_BASE,
     UID_COUNT,
     Launcher,
@@ -16,6 +16,7 @@ from .launcher import (
 )
 from .loop import deliver
 from .native import stages
+from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Launcher",
     "Lease",
     "Order",
+    "PoolStats",
     "Program",
     "Stream",
     "begin",
