@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 __all__ = ["Absent", "Ratio", "Row", "Rows", "Series", "every", "measure"]
@@ -98,11 +98,13 @@ class Series:
             len(found),
         )
 
-    def summary(self, row: Row, base: str) -> dict[str, Any]:
-        """Return the figures of one row; p99 is None below a hundred launches."""
+    def summary(self, row: Row, bases: Mapping[str, str]) -> dict[str, Any]:
+        """Return the figures of one row; p99 is None below a hundred launches.
+
+        ``bases`` are the rows it is compared with: the key of the ratio, the name of the row.
+        """
         times = self.launches(row.name)
-        ratio = self.ratio(row.name, base)
-        return {
+        figures: dict[str, Any] = {
             "name": row.name,
             "kind": row.kind,
             "promises": list(row.promises),
@@ -111,9 +113,11 @@ class Series:
             "p50_us": round(statistics.median(times), 1),
             "p99_us": round(times[int(len(times) * 0.99)], 1) if len(times) >= 100 else None,
             "min_us": round(times[0], 1),
-            "ratio": None if ratio is None else ratio.median,
-            "ratio_quartiles": None if ratio is None else [ratio.low, ratio.high],
         }
+        for key, base in bases.items():
+            ratio = self.ratio(row.name, base)
+            figures[key] = None if ratio is None else asdict(ratio)
+        return figures
 
 
 def every(launch: Callable[[], None]) -> Turn:

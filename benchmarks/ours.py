@@ -15,7 +15,7 @@ from .measure import Absent, Row, Rows, Turn, every
 from .targets import Target, Workshop
 from .workers import Worker
 
-__all__ = ["MAP", "NEVER", "TENANCY", "WARM", "Ours", "checked", "has_aio", "has_map"]
+__all__ = ["AIO", "MAP", "NEVER", "TENANCY", "WARM", "Ours", "checked", "has_aio", "has_map", "aio_run", "map_of"]
 
 WARM = "oxgen warm cell in C"
 TENANCY = "oxgen.run"
