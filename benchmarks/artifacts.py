@@ -12,6 +12,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ UNVERIFIED = "oxgen.run, unverified"
 VERIFIED = "run_plugin, broker does nothing"
 VERIFIED_BROKER = "run_plugin, broker and token"
 ANEW = "approve and run_plugin, broker does nothing"
-_WAYS = (UNVERIFIED, VERIFIED, VERIFIED_BROKER, ANEW)
 _PROVED = "run_plugin"
 
 
@@ -82,7 +82,9 @@ class TrustedFolder:
         return folder
 
 
-def _with_broker(approved: Approved, issuer: Issuer, launcher: oxgen.Launcher) -> oxgen.Completed:
+def _with_broker(
+    approved: Approved, issuer: Issuer, audit: AuditLog, launcher: oxgen.Launcher
+) -> oxgen.Completed:
     """Run a plugin as a scanner does: with a token of its own and the real broker."""
     run_id = new_run_id()
     broker = Broker(
@@ -91,7 +93,7 @@ def _with_broker(approved: Approved, issuer: Issuer, launcher: oxgen.Launcher) -
         run_id=run_id,
         flows=(),
         on_finding=lambda finding: None,
-        audit=None,
+        audit=audit,
         config=approved.manifest.config,
     )
     token = issuer.grant(
@@ -118,6 +120,11 @@ def _anew(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Comp
         return _idle(approved, launcher)
 
 
+def _row(way: str, size_mib: float, launch: Callable[[], oxgen.Completed]) -> Row:
+    turn = every(lambda: checked(launch()))
+    return Row(name=f"{way} @{size_mib:g}", kind="oxgen", turn=turn)
+
+
 def measure_artifacts(
     workshop: Workshop,
     ours: Ours,
@@ -128,36 +135,24 @@ def measure_artifacts(
     """Measure all ways at all sizes in turn."""
     trusted = TrustedFolder(workshop.directory)
     pool = ours.tenancy
-    rows = []
+    rows: list[Row] = []
     with ExitStack() as held:
         audit = held.enter_context(AuditLog(None))
         issuer = Issuer(audit=audit)
         probe = held.enter_context(approve(trusted.add("probe", ours.probe), trusted.root))
-        ours.prove(_PROVED, pool, lambda _: _with_broker(probe, issuer, pool))
-
-        def add(way: str, size: float, launch: Callable[[], oxgen.Completed]) -> None:
-            turn = every(lambda: checked(launch()))
-            rows.append(Row(name=f"{way} @{size:g}", kind="oxgen", turn=turn))
+        ours.prove(_PROVED, pool, lambda _: _with_broker(probe, issuer, audit, pool))
 
         for number, size in enumerate(sizes_mib):
             program = workshop.padded(round(size * oxgen.MIB))
             folder = trusted.add(f"size-{number}", program)
             approved = held.enter_context(approve(folder, trusted.root))
-
-            def unverified(program: str = program) -> oxgen.Completed:
-                return oxgen.run([program], launcher=pool, capture_output=True)
-
-            def idle(approved: Approved = approved) -> oxgen.Completed:
-                return _idle(approved, pool)
-
-            def broker(approved: Approved = approved) -> oxgen.Completed:
-                return _with_broker(approved, issuer, pool)
-
-            def anew(folder: Path = folder) -> oxgen.Completed:
-                return _anew(folder, trusted.root, pool)
-
-            for way, launch in zip(_WAYS, (unverified, idle, broker, anew), strict=True):
-                add(way, size, launch)
+            ways: dict[str, Callable[[], oxgen.Completed]] = {
+                UNVERIFIED: partial(oxgen.run, [program], launcher=pool, capture_output=True),
+                VERIFIED: partial(_idle, approved, pool),
+                VERIFIED_BROKER: partial(_with_broker, approved, issuer, audit, pool),
+                ANEW: partial(_anew, folder, trusted.root, pool),
+            }
+            rows += [_row(way, size, launch) for way, launch in ways.items()]
         series = measure(rows, seconds)
     found = []
     for row in rows:

@@ -42,7 +42,7 @@ class NotConfinedError(Exception):
 
 def faults_inside(seen: dict[str, Any], limits: oxgen.Limits) -> list[str]:
     """Compare what the probe says of itself with what every row promises; one sentence each."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "seccomp": 2,
         "no_new_privs": 1,
         "uids": [_NOBODY] * 3,
@@ -63,7 +63,7 @@ def faults_inside(seen: dict[str, Any], limits: oxgen.Limits) -> list[str]:
 
 def faults_outside(seen: dict[str, Any], limits: oxgen.Limits) -> list[str]:
     """Compare what the host's /proc and cgroups say of the probe with what every row promises."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "Seccomp": "2",
         "NoNewPrivs": "1",
         "CapEff": "0000000000000000",
@@ -94,10 +94,8 @@ def prove(
     ``run`` launches the probe the way the row does; None is ``oxgen.run``.
     """
     limits = oxgen.Limits()
-    if run is None:
-        done = oxgen.run([probe], launcher=launcher, capture_output=True)
-    else:
-        done = run(probe)
+    launch = run or (lambda path: oxgen.run([path], launcher=launcher, capture_output=True))
+    done = launch(probe)
     if done.returncode != 0 or not done.stdout:
         raise NotConfinedError(f"the probe did not run: {done}")
     inside = json.loads(done.stdout)
@@ -161,7 +159,9 @@ def _limit(groups: list[str], controller: str, names: tuple[str, str]) -> int | 
         if controller in controllers.split(","):
             places.append(Path(f"{_CGROUPS}/{controllers}{path}/{names[0]}"))
         elif not controllers:
-            places += [Path(f"{base}{path}/{names[1]}") for base in (_CGROUPS, _CGROUPS / "unified")]
+            places += [
+                Path(f"{base}{path}/{names[1]}") for base in (_CGROUPS, _CGROUPS / "unified")
+            ]
     for place in places:
         if place.exists() and (text := place.read_text().strip()).isdigit():
             return int(text)

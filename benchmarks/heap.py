@@ -70,12 +70,12 @@ def measure_heap(
     small = min(int(text) for text in processes)
     found = []
     for row in rows:
-        way, _, size = row.name.rpartition(" @")
-        bases = {"to_small": f"{way} @{small}", "to_ours": f"{TENANCY} @{size}"}
+        way, _, text = row.name.rpartition(" @")
+        bases = {"to_small": f"{way} @{small}", "to_ours": f"{TENANCY} @{text}"}
         figures = series.summary(row, bases)
         for key in ("kind", "promises", "note"):
             del figures[key]
-        found.append(figures | {"name": way, "heap_mib": int(size)})
+        found.append(figures | {"name": way, "heap_mib": int(text)})
     return {"processes": processes, "proofs": proofs, "rows": found, "absent": absent}
 
 

@@ -120,7 +120,7 @@ class Series:
         return figures
 
 
-def every(launch: Callable[[], None]) -> Turn:
+def every(launch: Callable[[], object]) -> Turn:
     """Make a turn of an action: time each call of it."""
 
     def turn(count: int) -> list[float]:

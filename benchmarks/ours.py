@@ -15,7 +15,19 @@ from .measure import Absent, Row, Rows, Turn, every
 from .targets import Target, Workshop
 from .workers import Worker
 
-__all__ = ["AIO", "MAP", "NEVER", "TENANCY", "WARM", "Ours", "checked", "has_aio", "has_map", "aio_run", "map_of"]
+__all__ = [
+    "AIO",
+    "MAP",
+    "NEVER",
+    "TENANCY",
+    "WARM",
+    "Ours",
+    "aio_run",
+    "checked",
+    "has_aio",
+    "has_map",
+    "map_of",
+]
 
 WARM = "oxgen warm cell in C"
 TENANCY = "oxgen.run"
@@ -59,7 +71,6 @@ class Ours:
 
     def __init__(self, workshop: Workshop, held: contextlib.ExitStack) -> None:
         self._workshop = workshop
-        self._held = held
         self.probe = workshop.helper("confined")
         self.tenancy = held.enter_context(oxgen.Launcher(cells=CELLS))
         self.never = held.enter_context(oxgen.Launcher(cells=CELLS, reuse="never"))
@@ -75,15 +86,15 @@ class Ours:
         if name not in self.proofs:
             self.proofs[name] = prove(self.probe, launcher, run)
 
-    def rows(self, target: Target) -> Rows:
+    def rows(self, target: Target, held: contextlib.ExitStack) -> Rows:
         """Return the rows of one target; a way that this build does not have is named."""
         rows = Rows()
         rows.add(self._run(target, TENANCY, self.tenancy, _REUSED))
         rows.add(self._run(target, NEVER, self.never, _FRESH))
         if not target.system:
-            rows.add(self._warm(target))
+            rows.add(self._warm(target, held))
             rows.add(self._map(target))
-            rows.add(self._aio(target))
+            rows.add(self._aio(target, held))
         return rows
 
     def _row(self, name: str, turn: Turn, note: str) -> Row:
@@ -98,10 +109,10 @@ class Ours:
 
         return self._row(name, every(launch), note)
 
-    def _warm(self, target: Target) -> Row:
+    def _warm(self, target: Target, held: contextlib.ExitStack) -> Row:
         from oxgen._launch import EXECUTABLE
 
-        worker = self._held.enter_context(Worker([self._workshop.warm(), EXECUTABLE, target.path]))
+        worker = held.enter_context(Worker([self._workshop.warm(), EXECUTABLE, target.path]))
         note = f"{_REUSED}; no Python, the same C and the same launcher"
         return self._row(WARM, worker.latency, note)
 
@@ -122,11 +133,11 @@ class Ours:
 
         return self._row(MAP, turn, f"{_REUSED}; concurrency=1, from result to result")
 
-    def _aio(self, target: Target) -> Row | Absent:
+    def _aio(self, target: Target, held: contextlib.ExitStack) -> Row | Absent:
         if not has_aio():
             return Absent(AIO, "this build has no oxgen.aio")
         loop = asyncio.new_event_loop()
-        self._held.callback(loop.close)
+        held.callback(loop.close)
         self.prove(
             AIO,
             self.tenancy,

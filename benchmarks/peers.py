@@ -195,9 +195,7 @@ class Peers:
         root = f"--root={self._jail}"
         args = ["unshare", *kinds, "--fork", "--kill-child", root, *ids, self._inside]
         note = "no limits, no filter"
-        return self._row(
-            "unshare + chroot", "peer", every(lambda: run_checked(args)), _BWRAP, note
-        )
+        return self._row("unshare + chroot", "peer", every(lambda: run_checked(args)), _BWRAP, note)
 
     def _crun(self) -> Row:
         if shutil.which("crun") is None:

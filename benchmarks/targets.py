@@ -73,7 +73,9 @@ class Workshop:
     def helper(self, name: str) -> str:
         """Compile ``benchmarks/c/<name>.c`` statically, once."""
         path = self.directory / name
-        return str(path) if path.exists() else self.compile(name, [C_SOURCES / f"{name}.c"], "-static")
+        return (
+            str(path) if path.exists() else self.compile(name, [C_SOURCES / f"{name}.c"], "-static")
+        )
 
     def warm(self) -> str:
         """Compile the C driver with the core of this tree, once."""
@@ -114,7 +116,7 @@ class Workshop:
         return self.compile(name, [source], *flags)
 
     def _python(self) -> Target:
-        """Write an empty script for the interpreter that runs us, with the flags a cell gives it."""
+        """Write an empty script for our own interpreter, with the flags that a cell gives it."""
         script = self.directory / "nothing.py"
         interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         script.write_text(f"#!{interpreter} -IB\n")

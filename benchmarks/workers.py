@@ -1,4 +1,4 @@
-"""Workers: programs that launch by themselves and take orders, so that they can be measured in turn.
+"""Workers: programs that launch by themselves and take orders, so that they have turns, too.
 
 As a program (``python -m benchmarks.workers CMD...``) it is such a worker: it answers the order
 ``latency N`` by running the command N times. It is used where the command needs a mount namespace
