@@ -6,7 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from .ours import NEVER, TENANCY
+from .ours import AIO, MAP, NEVER, TENANCY
+from .peers import BASE, FLOOR
 
 __all__ = ["draw"]
 
@@ -23,6 +24,18 @@ _COLOURS = {
     "oxgen": "#1f77b4",
 }
 _TEXT = "#222222"
+#: Lines: what is ours is solid and equally wide, everything else is thin.
+_LINES = {
+    FLOOR: "#7f7f7f",
+    BASE: "#9a9a9a",
+    "asyncio.create_subprocess_exec": "#c9a227",
+    "bwrap --unshare-all": "#c0504d",
+    "Popen(preexec_fn=)": "#d8a25e",
+    TENANCY: "#1f77b4",
+    NEVER: "#12395b",
+    MAP: "#17a2b8",
+    AIO: "#2ca02c",
+}
 
 
 def draw(results: Results, directory: Path) -> list[str]:
@@ -73,7 +86,7 @@ def _latency(pyplot: Any, section: Results) -> Any:
     axes.set_xscale("log")
     axes.set_xlim(right=axes.get_xlim()[1] * 4)
     axes.set_xlabel("microseconds for one launch: p50 (bar) / p99 (line), logarithmic")
-    axes.set_title(f"One launch of a {section['about']} program, {section['size_bytes']:,} bytes")
+    axes.set_title(f"One launch: {section['about']} ({section['size_bytes']:,} bytes)")
     _legend(pyplot, axes, [row["kind"] for row in rows])
     return _plain(figure, axes)
 
@@ -81,17 +94,22 @@ def _latency(pyplot: Any, section: Results) -> Any:
 def _legend(pyplot: Any, axes: Any, kinds: list[str]) -> None:
     used = [kind for kind in _COLOURS if kind in kinds]
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=_COLOURS[kind]) for kind in used]
-    axes.legend(handles, used, loc="lower right", frameon=False)
+    axes.legend(handles, used, loc="upper right", frameon=False)
+
+
+def _line(name: str) -> dict[str, Any]:
+    style: dict[str, Any] = {"label": name, "color": _LINES[name], "marker": "o", "markersize": 4}
+    if name.startswith("oxgen"):
+        return style | {"linewidth": 2.2}
+    return style | {"linewidth": 1.2, "linestyle": "--"}
 
 
 def _throughput(pyplot: Any, section: Results) -> Any:
     numbers = section["in_flight"]
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     for row in section["rows"]:
-        ours = row["name"].startswith("oxgen")
         rates = [row["launches_per_second"][str(number)] for number in numbers]
-        style = {"linewidth": 2.2} if ours else {"linewidth": 1.2, "linestyle": "--"}
-        axes.plot(numbers, rates, marker="o", markersize=4, label=row["name"], **style)
+        axes.plot(numbers, rates, **_line(row["name"]))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(numbers, [str(number) for number in numbers])
@@ -108,8 +126,7 @@ def _heap(pyplot: Any, section: Results) -> Any:
     for name in names:
         rows = [row for row in section["rows"] if row["name"] == name]
         sizes = [row["heap_mib"] for row in rows]
-        style = {"linewidth": 2.2} if name == TENANCY else {"linewidth": 1.2, "linestyle": "--"}
-        axes.plot(sizes, [row["p50_us"] for row in rows], marker="o", label=name, **style)
+        axes.plot(sizes, [row["p50_us"] for row in rows], **_line(name))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     sizes = sorted({row["heap_mib"] for row in section["rows"]})

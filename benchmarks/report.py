@@ -42,10 +42,10 @@ def _promises(row: dict[str, Any]) -> str:
 def _machine(machine: Results) -> Iterator[str]:
     virtual = "a virtual machine with " if machine["virtual"] else ""
     yield (
-        f"{virtual}{machine['processors']} processors ({machine['cpu']},"
+        f"On {virtual}{machine['processors']} processors ({machine['cpu']},"
         f" {machine['architecture']}), {machine['memory_mib']:,} MiB; Linux {machine['kernel']},"
-        f" cgroups of version {machine['cgroup_versions']}; {machine['python']}; oxgen {machine['oxgen']} at"
-        f" {machine['commit'] or 'an unknown commit'}; {machine['date']}."
+        f" cgroups of version {machine['cgroup_versions']}; {machine['python']};"
+        f" oxgen {machine['oxgen']} at {machine['commit'] or 'an unknown commit'}; {machine['date']}."
     )
     found = [f"{name} {version}" for name, version in machine["peers"].items() if version]
     yield f"Peers: {', '.join(found) or 'none'}."

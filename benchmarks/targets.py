@@ -116,10 +116,15 @@ class Workshop:
         return self.compile(name, [source], *flags)
 
     def _python(self) -> Target:
-        """Write an empty script for our own interpreter, with the flags that a cell gives it."""
+        """Write an empty script for our own interpreter.
+
+        Outside a cell it does without the site module: what third-party packages have put there is
+        no cost of a launch, and a cell does not show it. In a cell the module is loaded all the
+        same, which is to our disadvantage.
+        """
         script = self.directory / "nothing.py"
         interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-        script.write_text(f"#!{interpreter} -IB\n")
+        script.write_text(f"#!{interpreter} -IBS\n")
         script.chmod(0o755)
         return Target("python", str(script), "an empty Python script", system=True)
 
