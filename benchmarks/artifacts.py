@@ -122,7 +122,7 @@ def _anew(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Comp
 
 def _row(way: str, size_mib: float, launch: Callable[[], oxgen.Completed]) -> Row:
     turn = every(lambda: checked(launch()))
-    return Row(name=f"{way} @{size_mib:g}", kind="oxgen", turn=turn)
+    return Row(name=f"{way} @{size_mib:g}", kind="oxgen", turn=turn, disturbs=way == ANEW)
 
 
 def measure_artifacts(

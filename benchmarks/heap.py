@@ -65,7 +65,14 @@ def measure_heap(
             proofs[str(size)] = about.pop("proof")
             processes[str(size)] = about
             for way in _WAYS:
-                rows.append(Row(name=f"{way} @{size}", kind="oxgen", turn=_turn(worker, way)))
+                rows.append(
+                    Row(
+                        name=f"{way} @{size}",
+                        kind="oxgen",
+                        turn=_turn(worker, way),
+                        disturbs=way == PREEXEC,
+                    )
+                )
         series = measure(rows, seconds)
     small = min(int(text) for text in processes)
     found = []

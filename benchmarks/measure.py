@@ -1,8 +1,10 @@
 """Measure: rows take turns, a few launches each, and ratios are taken round by round.
 
-A machine whose speed drifts then slows all rows alike, and the ratios stay. The order of the rows
-moves on by one each round, so that none always follows the same neighbour; each turn begins with
-one launch that is not counted, and after a row that leaves work to the kernel there is a pause.
+A machine whose speed drifts then slows all rows alike, and the ratios stay. Rows that leave the
+kernel busy (namespaces are taken apart after the launch was reaped, a large fork has left pages to
+copy) have their turns at the end of a round, with a pause after each. Within both groups the order
+moves on by one each round, so that no row always follows the same neighbour, and each turn begins
+with two launches that are not counted: they find the caches as the neighbour left them.
 """
 
 from __future__ import annotations
@@ -22,9 +24,8 @@ Turn = Callable[[int], list[float]]
 #: How much of a round one row may take, about.
 _TURN_US = 6000
 _PER_TURN_MAX = 10
-#: Taking namespaces apart goes on in the kernel after the launch has been reaped.
 _SETTLE_SECONDS = 0.004
-_SETTLE_ABOVE_US = 700
+_UNCOUNTED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,17 @@ class Absent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One way to launch. ``turn(n)`` launches n times and returns the microseconds of each."""
+    """One way to launch. ``turn(n)`` launches n times and returns the microseconds of each.
+
+    ``disturbs``: it leaves the kernel busy with what it did.
+    """
 
     name: str
     kind: Kind
     turn: Turn
     promises: tuple[str, ...] = ()
     note: str = ""
+    disturbs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +145,12 @@ class _Pace:
 
     per_turn: int
     in_rounds: int
-    settle: bool
 
 
-def _paces(rows: Sequence[Row]) -> list[tuple[Row, _Pace]]:
+_Paced = tuple[Row, _Pace]
+
+
+def _paces(rows: Sequence[Row]) -> list[_Paced]:
     """Give each row about the same share of a round."""
     costs = []
     for row in rows:
@@ -157,27 +164,31 @@ def _paces(rows: Sequence[Row]) -> list[tuple[Row, _Pace]]:
                 per_turn=max(1, min(_PER_TURN_MAX, round(share / cost))),
                 # A power of two, so that slow rows meet in the same rounds.
                 in_rounds=1 << max(0, round(math.log2(cost / share))),
-                settle=cost > _SETTLE_ABOVE_US,
             ),
         )
         for row, cost in zip(rows, costs, strict=True)
     ]
 
 
+def _rotated(group: list[_Paced], number: int) -> list[_Paced]:
+    first = number % len(group) if group else 0
+    return [*group[first:], *group[:first]]
+
+
 def measure(rows: Sequence[Row], seconds: float, *, rounds_min: int = 2) -> Series:
     """Let the rows take turns for this long, and for at least ``rounds_min`` rounds."""
     paces = _paces(rows)
+    groups = [[one for one in paces if one[0].disturbs == late] for late in (False, True)]
     series = Series([row.name for row in rows])
     end = time.monotonic() + seconds
     while len(series.rounds) < rounds_min or time.monotonic() < end:
         number = len(series.rounds)
-        first = number % len(paces)
         turns: dict[str, list[float]] = {}
-        for row, pace in (*paces[first:], *paces[:first]):
+        for row, pace in (one for group in groups for one in _rotated(group, number)):
             if number % pace.in_rounds and rounds_min <= number:
                 continue
-            turns[row.name] = row.turn(pace.per_turn + 1)[1:]
-            if pace.settle:
+            turns[row.name] = row.turn(pace.per_turn + _UNCOUNTED)[_UNCOUNTED:]
+            if row.disturbs:
                 time.sleep(_SETTLE_SECONDS)
         series.rounds.append(turns)
     return series

@@ -98,7 +98,14 @@ class Ours:
         return rows
 
     def _row(self, name: str, turn: Turn, note: str) -> Row:
-        return Row(name=name, kind="oxgen", turn=turn, promises=PROMISES, note=note)
+        return Row(
+            name=name,
+            kind="oxgen",
+            turn=turn,
+            promises=PROMISES,
+            note=note,
+            disturbs=name == NEVER,
+        )
 
     def _run(self, target: Target, name: str, launcher: oxgen.Launcher, note: str) -> Row:
         self.prove(name, launcher)

@@ -121,7 +121,14 @@ class Peers:
         promises: Sequence[str] = (),
         note: str = "",
     ) -> Row:
-        return Row(name=name, kind=kind, turn=turn, promises=tuple(promises), note=note)
+        return Row(
+            name=name,
+            kind=kind,
+            turn=turn,
+            promises=tuple(promises),
+            note=note,
+            disturbs=kind in ("by hand", "peer"),
+        )
 
     # --- no isolation -----------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ def _machine(machine: Results) -> Iterator[str]:
         f"On {virtual}{machine['processors']} processors ({machine['cpu']},"
         f" {machine['architecture']}), {machine['memory_mib']:,} MiB; Linux {machine['kernel']},"
         f" cgroups of version {machine['cgroup_versions']}; {machine['python']};"
-        f" oxgen {machine['oxgen']} at {machine['commit'] or 'an unknown commit'}; {machine['date']}."
+        f" oxgen {machine['oxgen']} at {machine['commit'] or 'an unknown commit'};"
+        f" {machine['date']}."
     )
     found = [f"{name} {version}" for name, version in machine["peers"].items() if version]
     yield f"Peers: {', '.join(found) or 'none'}."

@@ -38,7 +38,8 @@ def measure_traces(workshop: Workshop, ours: Ours, *, seconds: float) -> dict[st
 
     for word in WORDS:
         turn = every(lambda word=word: confined(word))  # type: ignore[misc]
-        rows.append(Row(name=f"{TENANCY}: {word}", kind="oxgen", turn=turn))
+        disturbs = word in ("file", "daemon")
+        rows.append(Row(name=f"{TENANCY}: {word}", kind="oxgen", turn=turn, disturbs=disturbs))
     for word in _UNCONFINED:
         turn = every(lambda word=word: run_checked([program, word]))  # type: ignore[misc]
         rows.append(Row(name=f"{BASE}: {word}", kind="unconfined", turn=turn))
