@@ -35,6 +35,17 @@ class PeerError(Exception):
     """A way to launch did not work."""
 
 
+#: How other people's code says that it cannot launch here.
+_DOES_NOT_WORK = (
+    PeerError,
+    WorkerError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    subprocess.SubprocessError,
+)
+
+
 def run_checked(args: Sequence[str], **settings: Any) -> None:
     """``subprocess.run(capture_output=True)`` of a command that has to exit with 0."""
     done = subprocess.run(args, capture_output=True, **settings)
@@ -109,7 +120,7 @@ class Peers:
             return Absent(name, f"the Python package {missing.name} is not installed")
         except FileNotFoundError as missing:
             return Absent(name, f"{missing.filename} is not installed")
-        except (PeerError, WorkerError, OSError, RuntimeError, ValueError) as failed:
+        except _DOES_NOT_WORK as failed:
             return Absent(name, f"does not work here: {failed}")
         return row
 

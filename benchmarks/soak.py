@@ -97,13 +97,9 @@ def _of(process: psutil.Process) -> tuple[int, int, int]:
     return process.memory_info().rss // 1024, process.num_fds(), _mounts(process.pid)
 
 
-def take_sample(launches: int) -> Sample:
+def take_sample(launches: int, launcher: psutil.Process) -> Sample:
     """Look at this process, its launcher and the wardens."""
     host = psutil.Process()
-    launchers = [child for child in host.children() if child.exe().endswith("/_launcher")]
-    if len(launchers) != 1:
-        raise RuntimeError(f"{len(launchers)} launchers, not one: {launchers}")
-    launcher = launchers[0]
     wardens = []
     largest = (0, 0, 0)
     for child in launcher.children():
@@ -113,7 +109,7 @@ def take_sample(launches: int) -> Sample:
             wardens.append(child)
             largest = tuple(map(max, largest, seen))  # type: ignore[assignment]
     of_host, of_launcher = _of(host), _of(launcher)
-    everybody = len(host.children(recursive=True))
+    below_launcher = len(launcher.children(recursive=True))
     return Sample(
         launches=launches,
         host_rss_kib=of_host[0],
@@ -127,7 +123,7 @@ def take_sample(launches: int) -> Sample:
         warden_mounts=largest[2],
         cgroups=_cgroups(launcher.pid),
         wardens=len(wardens),
-        other_processes=everybody - 1 - len(wardens),
+        other_processes=below_launcher - len(wardens),
     )
 
 
@@ -137,20 +133,20 @@ def highest(samples: Sequence[Sample]) -> Sample:
     return Sample(**{name: max(getattr(one, name) for one in samples) for name in names})
 
 
-def settled_sample(launches: int, before: Sample | None) -> Sample:
+def settled_sample(launches: int, launcher: psutil.Process, before: Sample | None) -> Sample:
     """Take a sample; where it shows more than before, look again until it does not, for a while."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
-        sample = take_sample(launches)
+        sample = take_sample(launches, launcher)
         if before is None or not leaks(before, sample) or time.monotonic() > deadline:
             return sample
         time.sleep(0.05)
 
 
-def _samples_of_a_while(launches: int) -> Iterator[Sample]:
+def _samples_of_a_while(launches: int, launcher: psutil.Process) -> Iterator[Sample]:
     for _ in range(10):
         time.sleep(0.02)
-        yield take_sample(launches)
+        yield take_sample(launches, launcher)
 
 
 class _Load:
@@ -194,25 +190,27 @@ def run_soak(
     windows: list[dict[str, Any]] = []
     warm: Sample | None = None
     begun = time.monotonic()
+    before = {child.pid for child in psutil.Process().children()}
     with oxgen.Launcher(cells=4, reuse=reuse) as launcher:
         proof = prove(workshop.helper("confined"), launcher)
+        process = _launcher_process(before)
         load = _Load(workshop, launcher, dirty)
         while len(windows) * window < launches:
             load.window(times)
             done = (len(windows) + 1) * window
-            sample = settled_sample(done, warm)
+            sample = settled_sample(done, process, warm)
             ordered = sorted(times)
             p50, p99 = ordered[window // 2] / 1000, ordered[int(window * 0.99)] / 1000
             del ordered
             windows.append({"p50_us": round(p50, 1), "p99_us": round(p99, 1), **asdict(sample)})
             if warm is None and done * 10 >= launches:
                 # Cells come and go all the time where none is used twice.
-                warm = highest([sample, *_samples_of_a_while(done)])
+                warm = highest([sample, *_samples_of_a_while(done, process)])
             if progress:
                 _show(windows[-1])
         assert warm is not None
         found = leaks(warm, sample)
-    found += _left_after_close()
+    found += _left_after_close(before, process.pid)
     return {
         "launches": len(windows) * window,
         "reuse": reuse,
@@ -225,13 +223,27 @@ def run_soak(
     }
 
 
-def _left_after_close() -> list[str]:
+def _launcher_process(before: set[int]) -> psutil.Process:
+    """Find the launcher of the pool: it is the one child that is new."""
+    found = [
+        child
+        for child in psutil.Process().children()
+        if child.pid not in before and child.exe().endswith("/_launcher")
+    ]
+    if len(found) != 1:
+        raise RuntimeError(f"{len(found)} new launchers, not one: {found}")
+    return found[0]
+
+
+def _left_after_close(before: set[int], launcher: int) -> list[str]:
     """After the pool was closed nothing of it may be there."""
     deadline = time.monotonic() + _SETTLE_SECONDS
-    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+    while left := {child.pid for child in psutil.Process().children()} - before:
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.05)
-    found = [f"process {child.pid} is left after the pool was closed" for child in left]
-    prefix = f"oxgen-{os.getpid()}-"
+    found = [f"process {pid} is left after the pool was closed" for pid in sorted(left)]
+    prefix = f"oxgen-{launcher}-"
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
         found += [f"{directory}/{name} is left" for name in names if name.startswith(prefix)]
     return found
