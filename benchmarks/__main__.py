@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ class Settings:
 
     quick: bool = False
     target_seconds: tuple[tuple[str, float], ...] = (
-        ("tiny", 150.0),
-        ("glibc", 75.0),
+        ("tiny", 120.0),
+        ("glibc", 60.0),
         ("dynamic", 25.0),
         ("python", 30.0),
     )
@@ -49,7 +49,8 @@ class Settings:
     artifact_seconds: float = 40.0
     artifact_mib: tuple[float, ...] = artifacts.SIZES_MIB
     trace_seconds: float = 20.0
-    soak_launches: int = 0
+    soak_launches: int = soak.LAUNCHES
+    soak_never_launches: int = 10_000
 
 
 FULL = Settings()
@@ -62,6 +63,8 @@ QUICK = Settings(
     heap_mib=(20, 1024),
     artifact_seconds=8.0,
     trace_seconds=5.0,
+    soak_launches=5000,
+    soak_never_launches=500,
 )
 
 
@@ -97,9 +100,11 @@ def run(
     }
     with open_workshop() as workshop:
         # The soak first: it counts this process's memory, which later parts enlarge.
-        if "soak" in sections and settings.soak_launches:
-            say(f"soak: {settings.soak_launches} launches")
-            results["soak"] = soak.run_soak(workshop, launches=settings.soak_launches)
+        if "soak" in sections:
+            count, never = settings.soak_launches, settings.soak_never_launches
+            say(f"soak: {count:,} launches, then {never:,} in new cells")
+            results["soak"] = soak.run_soak(workshop, launches=count)
+            results["soak_never"] = soak.run_soak(workshop, launches=never, reuse="never")
         with contextlib.ExitStack() as held:
             ours = Ours(workshop, held)
             if "latency" in sections:
@@ -150,22 +155,11 @@ def write(results: dict[str, Any], directory: Path) -> list[str]:
     return ["figures.json", "figures.md", *charts]
 
 
-def _with_earlier_soak(results: dict[str, Any], path: Path) -> None:
-    """Take over the figures of ``make soak``, if it was run on this very commit."""
-    if "soak" in results or not path.exists():
-        return
-    earlier = json.loads(path.read_text())
-    if earlier["machine"]["commit"] == results["machine"]["commit"]:
-        results["soak"] = earlier["soak"]
-        results["goals"] = goals.evaluate(results)
-
-
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about two minutes")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="leave out all others")
-    parser.add_argument("--soak", type=int, default=0, metavar="N", help="also launch so often")
     parser.add_argument(
         "--out", default=str(ROOT / "build" / "bench" / "results"), metavar="DIRECTORY"
     )
@@ -174,10 +168,9 @@ def main() -> int:
         print("benchmarks: need root, as the level namespaces does", file=sys.stderr)
         return 2
     faulthandler.dump_traceback_later(_LONGEST_SECONDS, exit=True)
-    settings = replace(QUICK if options.quick else FULL, soak_launches=options.soak)
+    settings = QUICK if options.quick else FULL
     results = run(settings, tuple(options.only or SECTIONS), lambda line: print(line, flush=True))
     out = Path(options.out)
-    _with_earlier_soak(results, out / "soak.json")
     names = write(results, out)
     print()
     for line in report.goal_lines(results):

@@ -154,7 +154,8 @@ def _traces(section: Results) -> Iterator[str]:
 
 
 def _soak(section: Results) -> Iterator[str]:
-    yield f"## {section['launches']:,} launches from one process"
+    cells = "each in a new cell" if section["reuse"] == "never" else "in reused cells"
+    yield f"## {section['launches']:,} launches from one process, {cells}"
     yield ""
     roles = ("host", "launcher", "warden")
     rows = [
@@ -195,6 +196,7 @@ def markdown(results: Results, charts: Iterable[str]) -> str:
         "artifacts": _artifacts,
         "traces": _traces,
         "soak": _soak,
+        "soak_never": _soak,
     }
     for key, show in parts.items():
         if results.get(key):

@@ -287,7 +287,9 @@ def main() -> int:
         )
     if options.json:
         text = json.dumps({"machine": describe_machine(), "soak": result}, indent=1)
-        Path(options.json).write_text(text + "\n")
+        path = Path(options.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
     for leak in result["leaks"]:
         print(f"leak: {leak}")
     if not result["leaks"]:

@@ -46,6 +46,8 @@ SHORTEST = suite.Settings(
     artifact_seconds=0.1,
     artifact_mib=(0.1, 1.0),
     trace_seconds=0.1,
+    soak_launches=50,
+    soak_never_launches=20,
 )
 #: Every way that a report has to name, measured or absent.
 EVERY_WAY = {
@@ -148,7 +150,7 @@ def test_large_process_is_larger(results: dict[str, Any]) -> None:
 def test_goals_are_evaluated(results: dict[str, Any]) -> None:
     by_name = {goal["what"]: goal for goal in results["goals"]}
     assert isinstance(by_name["p50 oxgen.run / subprocess.run"]["reached"], bool)
-    assert by_name["after 100,000 launches"]["reached"] is None  # not measured here
+    assert by_name["after 50 launches"]["reached"] is None  # too few to judge
 
 
 @pytest.mark.root
