@@ -16,7 +16,14 @@ from typing import Any
 
 import oxgen
 
-__all__ = ["PROMISES", "NotConfinedError", "faults_inside", "faults_outside", "prove"]
+__all__ = [
+    "PROMISES",
+    "NotConfinedError",
+    "check",
+    "faults_inside",
+    "faults_outside",
+    "prove",
+]
 
 #: The nine properties of docs/architecture.md.
 PROMISES = (
@@ -86,6 +93,12 @@ def faults_outside(seen: dict[str, Any], limits: oxgen.Limits) -> list[str]:
     return found
 
 
+def check(faults: list[str]) -> None:
+    """Raise ``NotConfinedError`` unless there are none."""
+    if faults:
+        raise NotConfinedError("; ".join(faults))
+
+
 def prove(
     probe: str, launcher: oxgen.Launcher, run: Callable[[str], oxgen.Completed] | None = None
 ) -> dict[str, Any]:
@@ -104,8 +117,7 @@ def prove(
     missing = [name for name in PROMISES if name not in done.confinement.enforced]
     if missing:
         found.append(f"the result does not list {', '.join(missing)} as enforced")
-    if found:
-        raise NotConfinedError("; ".join(found))
+    check(found)
     return {"inside": inside, "outside": outside, "enforced": list(done.confinement.enforced)}
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import oxgen
+from oxgen._launch import EXECUTABLE
 
-from .confined import PROMISES, prove
+from .confined import PROMISES, check, faults_inside, prove
 from .measure import Absent, Row, Rows, Turn, every
 from .targets import Target, Workshop
 from .workers import Worker
@@ -59,8 +62,6 @@ def has_map() -> bool:
 def has_aio() -> bool:
     """Whether this build has ``oxgen.aio``."""
     with contextlib.suppress(ModuleNotFoundError):
-        import importlib
-
         importlib.import_module("oxgen.aio")
         return True
     return False
@@ -71,7 +72,7 @@ class Ours:
 
     def __init__(self, workshop: Workshop, held: contextlib.ExitStack) -> None:
         self._workshop = workshop
-        self.probe = workshop.helper("confined")
+        self.probe = workshop.probe("tiny")
         self.tenancy = held.enter_context(oxgen.Launcher(cells=CELLS))
         self.never = held.enter_context(oxgen.Launcher(cells=CELLS, reuse="never"))
         self.proofs: dict[str, Any] = {}
@@ -81,10 +82,12 @@ class Ours:
         name: str,
         launcher: oxgen.Launcher,
         run: Callable[[str], oxgen.Completed] | None = None,
+        target: str = "tiny",
     ) -> None:
-        """Prove a row, once."""
-        if name not in self.proofs:
-            self.proofs[name] = prove(self.probe, launcher, run)
+        """Prove a row, once for each kind of cell."""
+        key = name if target in ("tiny", "glibc") else f"{name} ({target})"
+        if key not in self.proofs:
+            self.proofs[key] = prove(self._workshop.probe(target), launcher, run)
 
     def rows(self, target: Target, held: contextlib.ExitStack) -> Rows:
         """Return the rows of one target; a way that this build does not have is named."""
@@ -108,7 +111,7 @@ class Ours:
         )
 
     def _run(self, target: Target, name: str, launcher: oxgen.Launcher, note: str) -> Row:
-        self.prove(name, launcher)
+        self.prove(name, launcher, target=target.name)
         args = [target.path]
 
         def launch() -> None:
@@ -117,9 +120,11 @@ class Ours:
         return self._row(name, every(launch), note)
 
     def _warm(self, target: Target, held: contextlib.ExitStack) -> Row:
-        from oxgen._launch import EXECUTABLE
-
-        worker = held.enter_context(Worker([self._workshop.warm(), EXECUTABLE, target.path]))
+        words = [self._workshop.warm(), EXECUTABLE, target.path, self.probe]
+        worker = held.enter_context(Worker(words))
+        seen = json.loads(worker.ask("probe"))
+        check(faults_inside(seen, oxgen.Limits()))
+        self.proofs[WARM] = {"inside": seen}
         note = f"{_REUSED}; no Python, the same C and the same launcher"
         return self._row(WARM, worker.latency, note)
 

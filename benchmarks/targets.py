@@ -115,6 +115,22 @@ class Workshop:
         source.write_text(_TRUE)
         return self.compile(name, [source], *flags)
 
+    def probe(self, target: str) -> str:
+        """Build the probe that needs in a cell what this target needs."""
+        if target == "dynamic":
+            return self.compile("confined-dynamic", [C_SOURCES / "confined.c"], "-pie", "-fPIE")
+        if target == "python":
+            text = (ROOT / "benchmarks" / "confined_script.py").read_text()
+            return self._script("confined.py", text)
+        return self.helper("confined")
+
+    def _script(self, name: str, text: str) -> str:
+        script = self.directory / name
+        interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+        script.write_text(f"#!{interpreter} -IBS\n{text}")
+        script.chmod(0o755)
+        return str(script)
+
     def _python(self) -> Target:
         """Write an empty script for our own interpreter.
 
@@ -122,11 +138,8 @@ class Workshop:
         no cost of a launch, and a cell does not show it. In a cell the module is loaded all the
         same, which is to our disadvantage.
         """
-        script = self.directory / "nothing.py"
-        interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-        script.write_text(f"#!{interpreter} -IBS\n")
-        script.chmod(0o755)
-        return Target("python", str(script), "an empty Python script", system=True)
+        path = self._script("nothing.py", "")
+        return Target("python", path, "an empty Python script", system=True)
 
     def padded(self, size_bytes: int) -> str:
         """Write the tiny program with zeros behind it: an artifact of that size."""

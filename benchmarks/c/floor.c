@@ -86,10 +86,12 @@ static void throughput(long in_flight, long milliseconds)
 
 int main(int argc, char **argv)
 {
+    static const struct orders known = { .launch = launch, .throughput = throughput };
+
     if (argc != 2) {
         (void)fprintf(stderr, "usage: floor PROGRAM\n");
         return 2;
     }
     program = argv[1];
-    return serve_orders(launch, NULL, throughput);
+    return serve_orders(&known, NULL);
 }

@@ -3,6 +3,7 @@
  *
  *   "latency N"        launch N times, one after the other; answers N nanosecond counts, one line
  *   "throughput K MS"  keep K in flight for MS milliseconds; answers "COUNT NANOSECONDS"
+ *   "probe"            run the probe where launches happen; answers what it wrote, one line
  *
  * A program that cannot launch prints "error: TEXT" instead, and ends. */
 #ifndef ORDERS_H
@@ -11,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define ORDER_MAX 100000
@@ -49,18 +51,29 @@ static void measure_latency(long count, launch_fn *launch, void *context)
 }
 
 typedef void throughput_fn(long in_flight, long milliseconds);
+typedef void probe_fn(void *context);
 
-/* Serve orders until stdin ends. Without throughput that order is an error. */
-static int serve_orders(launch_fn *launch, void *context, throughput_fn *throughput)
+/* What a program can do; NULL: such an order is an error. */
+struct orders {
+    launch_fn *launch;
+    throughput_fn *throughput;
+    probe_fn *probe;
+};
+
+/* Serve orders until stdin ends. */
+static int serve_orders(const struct orders *known, void *context)
 {
     char line[128];
     long first, second;
 
     while (fgets(line, sizeof(line), stdin) != NULL) {
         if (sscanf(line, "latency %ld", &first) == 1 && first > 0 && first <= ORDER_MAX)
-            measure_latency(first, launch, context);
-        else if (throughput != NULL && sscanf(line, "throughput %ld %ld", &first, &second) == 2)
-            throughput(first, second);
+            measure_latency(first, known->launch, context);
+        else if (known->throughput != NULL &&
+                 sscanf(line, "throughput %ld %ld", &first, &second) == 2)
+            known->throughput(first, second);
+        else if (known->probe != NULL && strcmp(line, "probe\n") == 0)
+            known->probe(context);
         else
             fail("an order that is none");
         (void)fflush(stdout);
