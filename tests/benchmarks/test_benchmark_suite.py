@@ -125,12 +125,15 @@ def test_every_way_of_ours_was_proved(results: dict[str, Any]) -> None:
         row["name"]
         for section in (results["targets"][0], results["throughput"])
         for row in section["rows"]
-        if row["name"].startswith("oxgen.")
+        if row["name"].startswith("oxgen")
     }
-    assert measured <= set(results["proofs"])
-    assert "run_plugin" in results["proofs"]
-    for proof in results["proofs"].values():
-        assert proof["inside"]["seccomp"] == 2 and proof["outside"]["Seccomp"] == "2"
+    proofs = results["proofs"]
+    assert measured | {"run_plugin"} <= set(proofs)
+    assert {proof["inside"]["seccomp"] for proof in proofs.values()} == {2}
+    seen = {
+        name: proof["outside"]["Seccomp"] for name, proof in proofs.items() if name != ours.WARM
+    }
+    assert set(seen.values()) == {"2"}
 
 
 @pytest.mark.root
@@ -291,6 +294,14 @@ def test_a_probe_that_says_nothing_is_a_fault(name: str) -> None:
 )
 def test_a_process_that_looks_unconfined_from_outside_is_a_fault(name: str, value: object) -> None:
     assert len(faults_outside({**OUTSIDE, name: value}, LIMITS)) == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("target", ["tiny", "dynamic", "python"])
+def test_every_kind_of_cell_can_be_proved(workshop: Workshop, target: str) -> None:
+    with oxgen.Launcher(cells=2) as pool:
+        proof = prove(workshop.probe(target), pool)
+    assert len(proof["outside"]["NSpid"].split()) == 2
 
 
 @pytest.mark.root
