@@ -89,6 +89,15 @@ class Ours:
         if key not in self.proofs:
             self.proofs[key] = prove(self._workshop.probe(target), launcher, run)
 
+    def prove_map(self) -> None:
+        """Prove what ``oxgen.map`` runs."""
+        self.prove(MAP, self.tenancy, lambda probe: next(iter(map_of(probe, 1, 1, self.tenancy))))
+
+    def prove_aio(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Prove what ``oxgen.aio.run`` runs."""
+        pool = self.tenancy
+        self.prove(AIO, pool, lambda probe: loop.run_until_complete(aio_run(probe, pool)))
+
     def rows(self, target: Target, held: contextlib.ExitStack) -> Rows:
         """Return the rows of one target; a way that this build does not have is named."""
         rows = Rows()
@@ -131,7 +140,7 @@ class Ours:
     def _map(self, target: Target) -> Row | Absent:
         if not has_map():
             return Absent(MAP, "this build has no oxgen.map")
-        self.prove(MAP, self.tenancy, lambda probe: next(iter(map_of(probe, 1, 1, self.tenancy))))
+        self.prove_map()
 
         def turn(count: int) -> list[float]:
             taken = []
@@ -150,11 +159,7 @@ class Ours:
             return Absent(AIO, "this build has no oxgen.aio")
         loop = asyncio.new_event_loop()
         held.callback(loop.close)
-        self.prove(
-            AIO,
-            self.tenancy,
-            lambda probe: loop.run_until_complete(aio_run(probe, self.tenancy)),
-        )
+        self.prove_aio(loop)
 
         async def turn(count: int) -> list[float]:
             taken = []

@@ -15,7 +15,7 @@ from typing import Any
 import oxgen
 
 from .measure import Absent
-from .ours import AIO, MAP, NEVER, TENANCY, Ours, aio_run, checked, has_aio, has_map, map_of
+from .ours import AIO, MAP, NEVER, TENANCY, Ours, aio_run, checked, has_aio, has_map
 from .peers import BASE, FLOOR, PeerError, bwrap_command, run_checked
 from .targets import Target, Workshop
 from .workers import Worker
@@ -137,11 +137,12 @@ def _ways(
     ours.prove(TENANCY, ours.tenancy)
     ours.prove(NEVER, ours.never)
     if has_map():
-        ours.prove(MAP, ours.tenancy, lambda probe: next(iter(map_of(probe, 1, 1, ours.tenancy))))
+        ours.prove_map()
         ways[MAP] = by_map(program, ours.tenancy)
     else:
         absent.append(Absent(MAP, "this build has no oxgen.map"))
     if has_aio():
+        ours.prove_aio(loop)
         ways[AIO] = by_tasks(loop, lambda: aio_run(program, ours.tenancy))
     else:
         absent.append(Absent(AIO, "this build has no oxgen.aio"))
