@@ -40,6 +40,7 @@ enum ox_stage {
     OX_STAGE_SEAL,
     OX_STAGE_PIVOT,
     OX_STAGE_WARDEN_DESCRIPTORS,
+    OX_STAGE_WARDEN_RLIMITS,
     OX_STAGE_CAPABILITIES,
     OX_STAGE_PARENT_DEATH,
     OX_STAGE_NO_NEW_PRIVS,
@@ -52,12 +53,12 @@ enum ox_stage {
     OX_STAGE_STREAMS,
     OX_STAGE_RLIMITS,
     OX_STAGE_CHROOT,
-    OX_STAGE_GROUPS,
     OX_STAGE_GID,
     OX_STAGE_UID,
     OX_STAGE_WORKDIR,
     OX_STAGE_DESCRIPTORS,
     OX_STAGE_SIGNALS,
+    OX_STAGE_AFFINITY,
     OX_STAGE_EXEC,
     OX_STAGE_COUNT
 };
@@ -217,6 +218,10 @@ struct ox_run_spec {
     int64_t processes;
     int confirm; /* ox_run_step also returns when the program has started */
     int wake;    /* readable: somebody called ox_run_cancel; -1: none */
+    /* ox_run_begin only: nobody has anything else to do for the caller meanwhile, so the program
+     * starts on the caller's processor, and the caller stays there for the first 2 ms. Waking
+     * another, idle processor and back costs more than a short program takes. */
+    int together;
 };
 
 struct ox_outcome {
@@ -245,6 +250,10 @@ struct ox_run;
 
 /* Send the launch request. On success the run owns nothing of the cell but its attention. */
 int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
+                 struct ox_run **ret_run, struct ox_error *ret_error);
+
+/* The same, and then ox_run_step. A failure to start leaves *ret_run as it was. */
+int ox_run_begin(const struct ox_cell *cell, const struct ox_run_spec *spec, int slice_ms,
                  struct ox_run **ret_run, struct ox_error *ret_error);
 
 /* Pump, watch limits and wait at most slice_ms (-1: until something ends it). Returns enum

@@ -31,6 +31,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_SEAL] = "seal",
     [OX_STAGE_PIVOT] = "pivot",
     [OX_STAGE_WARDEN_DESCRIPTORS] = "warden_descriptors",
+    [OX_STAGE_WARDEN_RLIMITS] = "warden_rlimits",
     [OX_STAGE_CAPABILITIES] = "capabilities",
     [OX_STAGE_PARENT_DEATH] = "parent_death",
     [OX_STAGE_NO_NEW_PRIVS] = "no_new_privs",
@@ -42,12 +43,12 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_STREAMS] = "streams",
     [OX_STAGE_RLIMITS] = "rlimits",
     [OX_STAGE_CHROOT] = "chroot",
-    [OX_STAGE_GROUPS] = "groups",
     [OX_STAGE_GID] = "gid",
     [OX_STAGE_UID] = "uid",
     [OX_STAGE_WORKDIR] = "workdir",
     [OX_STAGE_DESCRIPTORS] = "descriptors",
     [OX_STAGE_SIGNALS] = "signals",
+    [OX_STAGE_AFFINITY] = "affinity",
     [OX_STAGE_EXEC] = "exec",
 };
 

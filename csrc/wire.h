@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-#define OX_WIRE_VERSION 1
+#define OX_WIRE_VERSION 2
 
 /* Arguments, environment and paths of one launch. A datagram must fit the default socket buffer
  * (208 KiB) with the kernel's own overhead. */
@@ -19,7 +19,7 @@
 #define OX_DIGEST_SIZE 64u
 /* kernel: SCM_MAX_FD is 253 */
 #define OX_FDS_MAX 240u
-#define OX_RLIMITS_MAX 16u
+#define OX_RLIMITS_MAX 8u
 
 enum ox_message {
     OX_MESSAGE_HELLO = 1,
@@ -99,6 +99,8 @@ struct ox_wire_launch {
     uint32_t rlimits_count;
     uint32_t has_broker;
     uint32_t confirm;
+    int32_t processor; /* where the warden is to run; -1: anywhere */
+    uint32_t reserved;
     struct ox_wire_rlimit rlimits[OX_RLIMITS_MAX];
 };
 

@@ -16,14 +16,19 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "../posix/place.h"
 #include "../posix/system.h"
 #include "../posix/steps.h"
 #include "../wire.h"
 #include "jail.h"
 #include "missing.h"
+#include "rlimits.h"
 #include "seccomp.h"
 
 #define PLUGIN_ID 65534
+
+/* How long a run counts as short, in milliseconds; the host's own measure is run.c's. */
+#define TOGETHER_MS 2
 
 /* Descriptors 0 to 3 of the warden are /dev/null, so that received ones lie above. */
 #define FIRST_OWN 4
@@ -144,6 +149,10 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     if (r < 0)
         return fail(OX_STAGE_WARDEN_DESCRIPTORS, r, ret_error);
 
+    r = ox_rlimits_fix();
+    if (r < 0)
+        return fail(OX_STAGE_WARDEN_RLIMITS, r, ret_error);
+
     r = drop_capabilities();
     if (r < 0)
         return fail(OX_STAGE_CAPABILITIES, r, ret_error);
@@ -171,6 +180,8 @@ struct request {
 static struct request request;
 static char *pointers[OX_POINTERS_MAX + 2];
 static struct ox_error report;
+/* The processor that the warden keeps to, -1: none. */
+static int placed = -1;
 static char child_stack[64 * 1024] __attribute__((aligned(64)));
 
 /* Split the strings: path, cwd, arguments, environment. -EBADMSG when they do not add up. */
@@ -208,6 +219,7 @@ static int unpack(size_t size, struct ox_step_plan *ret_plan)
         return -EBADMSG;
     ret_plan->argv = pointers;
     ret_plan->envp = pointers + head->argc + 1;
+    ox_rlimits_clamp(request.head.rlimits, head->rlimits_count);
     ret_plan->rlimits = head->rlimits;
     ret_plan->rlimits_count = head->rlimits_count;
     return 0;
@@ -252,6 +264,17 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
     return pid;
 }
 
+/* The caller waits on this processor for a short program: there each of the next wake-ups is a
+ * switch, elsewhere it would first have to rouse an idle processor. A warden that cannot get there
+ * works where it is. */
+static void place(int processor)
+{
+    if (processor == placed)
+        return;
+    if (ox_place_only(processor) == 0)
+        placed = processor;
+}
+
 struct tree {
     pid_t leader; /* 0 once reaped */
     int status;
@@ -286,9 +309,9 @@ static void reap(struct tree *tree)
 
 static void drain_signals(int signals)
 {
-    struct signalfd_siginfo one;
+    struct signalfd_siginfo some[8];
 
-    while (read(signals, &one, sizeof(one)) == (ssize_t)sizeof(one))
+    while (read(signals, some, sizeof(some)) == (ssize_t)sizeof(some))
         continue;
 }
 
@@ -302,6 +325,7 @@ static void supervise(int socket, int signals, struct tree *tree)
             { .fd = signals, .events = POLLIN },
             { .fd = socket, .events = POLLIN },
         };
+        int n;
 
         reap(tree);
         if (tree->empty)
@@ -309,7 +333,9 @@ static void supervise(int socket, int signals, struct tree *tree)
         if (tree->leader == 0)
             (void)kill(-1, SIGKILL);
 
-        (void)poll(events, 2, tree->leader == 0 ? 2 : 1000);
+        n = poll(events, 2, tree->leader == 0 ? 2 : placed >= 0 ? TOGETHER_MS : 1000);
+        if (n == 0)
+            place(-1); /* not a short program: it and we have the whole machine */
         if ((events[0].revents & POLLIN) != 0)
             drain_signals(signals);
         if ((events[1].revents & POLLIN) != 0) {
@@ -328,7 +354,13 @@ static void supervise(int socket, int signals, struct tree *tree)
     }
 }
 
-static void serve_one(int socket, int oom_score, int signals, size_t size, const int *fds,
+static void close_some(int *fds, size_t first, size_t end)
+{
+    for (size_t i = first; i < end; i++)
+        ox_close(&fds[i]);
+}
+
+static void serve_one(int socket, int oom_score, int signals, size_t size, int *fds,
                       size_t fds_count)
 {
     struct ox_wire_report reply = { .kind = OX_MESSAGE_ENDED };
@@ -348,17 +380,19 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, const
     if (r < 0) {
         (void)fail(OX_STAGE_REQUEST, r, &reply.error);
         tree.empty = 1;
+        close_some(fds, 0, fds_count);
+        fds_count = 0;
     } else {
+        place(request.head.processor);
+        plan.placed = placed >= 0;
         memcpy(plan.fds, fds, sizeof(int) * fds_count);
         tree.leader = launch(&plan, oom_score, &reply.error);
         if (tree.leader < 0)
             tree.leader = 0;
-    }
-    /* Ours must close before the answer, or the host would see a pipe that still has a writer. */
-    for (size_t i = 0; i < fds_count; i++) {
-        int fd = fds[i];
-
-        ox_close(&fd);
+        /* Whoever talks to the program through these is to see when it closes them. */
+        close_some(fds, 0, 1);
+        close_some(fds, 3, fds_count);
+        fds_count = 3;
     }
     if (reply.error.stage != OX_STAGE_NONE && tree.leader > 0)
         (void)kill(tree.leader, SIGKILL);
@@ -373,6 +407,8 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, const
     reply.strays = tree.strays;
     if (ox_send(socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
         _exit(0);
+    /* Its outputs only now: the host would wake for the end of each pipe, and then for the reply. */
+    close_some(fds, 1, fds_count);
 }
 
 void ox_warden_serve(int socket, int oom_score, int signals)

@@ -32,21 +32,9 @@ static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *s
                spec->file_bytes < 0 ? none : (uint64_t)spec->file_bytes);
     add_rlimit(head, RLIMIT_NPROC, spec->processes < 0 ? none : (uint64_t)spec->processes,
                spec->processes < 0 ? none : (uint64_t)spec->processes);
-    /* core(5): 0 is ignored when core_pattern is a pipe, 1 is not. */
-    add_rlimit(head, RLIMIT_CORE, 1, 1);
-    add_rlimit(head, RLIMIT_MEMLOCK, 64 * 1024, 64 * 1024);
-    add_rlimit(head, RLIMIT_MSGQUEUE, 0, 0);
-    add_rlimit(head, RLIMIT_NICE, 0, 0);
-    add_rlimit(head, RLIMIT_RTPRIO, 0, 0);
-    add_rlimit(head, RLIMIT_SIGPENDING, 1024, 1024);
-    add_rlimit(head, RLIMIT_STACK, 8 * 1024 * 1024, 64 * 1024 * 1024);
-    /* Address space is not memory: runtimes reserve far more than they use. The cgroup holds the
-     * limit. */
-    add_rlimit(head, RLIMIT_AS, none, none);
-    add_rlimit(head, RLIMIT_DATA, none, none);
 }
 
-int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams)
+int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams, int processor)
 {
     struct ox_wire_launch head = {
         .kind = OX_MESSAGE_LAUNCH,
@@ -54,6 +42,7 @@ int ox_request_send(int socket, const struct ox_run_spec *spec, const int *strea
         .envc = spec->envc,
         .has_broker = spec->broker >= 0,
         .confirm = spec->confirm != 0,
+        .processor = processor,
     };
     int fds[4] = { streams[0], streams[1], streams[2], spec->broker };
 

@@ -1,203 +1,34 @@
-/* The host's side of one run: request, output, input, deadline, CPU watch, end. One object, one
- * thread at a time; only ox_run_cancel may come from elsewhere. */
-#include "../core.h"
+/* A run under way: output, input, deadline, CPU watch, end. One object, one thread at a time; only
+ * ox_run_cancel may come from elsewhere. */
+#include "run.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../wire.h"
 #include "counters.h"
 #include "fd.h"
-#include "pump.h"
-#include "request.h"
+#include "place.h"
 #include "sigpipe.h"
 #include "system.h"
 
-#define MS INT64_C(1000000)
-#define NEVER INT64_MAX
-
 /* From asking the warden to killing the cell: a warden that was stopped, throttled or is blind
  * in vfork. */
-#define GRACE_NS (150 * MS)
+#define GRACE_NS (150 * OX_MS)
 /* From killing the cell to giving up on the kernel. */
-#define GIVE_UP_NS (500 * MS)
+#define GIVE_UP_NS (500 * OX_MS)
 /* The CPU clock of a cgroup moves with the scheduler's tick: looking more often than this shows
  * nothing new. */
-#define CPU_LOOK_MIN_NS (4 * MS)
+#define CPU_LOOK_MIN_NS (4 * OX_MS)
 /* One pass of the loop reads no more than this from each stream, so that a flood cannot keep it
  * from the clock. */
 #define PASS_BYTES (256 * 1024)
-
-struct ox_run {
-    int socket;
-    int pidfd;
-    int cpu;
-    int oom;
-    int peak;
-    uint32_t runs_before;
-    int peak_reset;
-
-    struct ox_pump outputs[2];
-    struct ox_budget budget;
-    int input; /* our end of the program's stdin; -1 once closed */
-    const char *input_bytes;
-    uint64_t input_left;
-
-    int wake;
-    int confirm;
-    int cancelled; /* atomic: set by ox_run_cancel */
-    int asked;     /* the warden has been asked to kill */
-    int killed;    /* the cell has been killed by pidfd */
-    int ended;
-
-    int64_t begun;
-    int64_t deadline;
-    int64_t cpu_limit;
-    int64_t cpu_look;
-    int64_t kill_at; /* next escalation */
-    int64_t processors;
-    uint64_t cpu_before;
-    uint64_t oom_before;
-    struct ox_outcome outcome;
-};
-
-/* --- starting --------------------------------------------------------------------------------- */
-
-static int fail(int stage, int r, struct ox_error *ret_error)
-{
-    ret_error->stage = stage;
-    ret_error->errnum = -r;
-    return r;
-}
-
-/* A pipe belongs to whoever made it, mode 0600: the program, under another uid, could use it but not
- * open it by a name such as /dev/stdout. Who can reach the name has the descriptor already. */
-#define OPEN_FOR_READING 0644
-#define OPEN_FOR_WRITING 0622
-
-static int make_pipe(int *ret_ours, int *ret_theirs, int ours_is_read)
-{
-    int ends[2];
-
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return -errno;
-    *ret_ours = ends[ours_is_read ? 0 : 1];
-    *ret_theirs = ends[ours_is_read ? 1 : 0];
-    if (fchmod(*ret_theirs, ours_is_read ? OPEN_FOR_WRITING : OPEN_FOR_READING) < 0)
-        return -errno;
-    return fcntl(*ret_ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-/* An empty stdin: a pipe without a writer. /dev/null would be the host's own inode in the program's
- * hands, with its times, its locks and whatever else an administrator has put behind the name. */
-static int make_empty(int *ret_theirs)
-{
-    int ours = -1;
-    int r = make_pipe(&ours, ret_theirs, 0);
-
-    ox_close(&ours);
-    return r;
-}
-
-static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int *theirs)
-{
-    int r = 0;
-
-    switch (spec->streams[0].mode) {
-    case OX_STREAM_CAPTURE:
-        r = make_pipe(&run->input, &theirs[0], 0);
-        run->input_bytes = spec->input;
-        run->input_left = spec->input_size;
-        break;
-    case OX_STREAM_DIRECT:
-        theirs[0] = fcntl(spec->streams[0].fd, F_DUPFD_CLOEXEC, 0);
-        r = theirs[0] < 0 || fchmod(theirs[0], OPEN_FOR_READING) < 0 ? -errno : 0;
-        break;
-    default: r = make_empty(&theirs[0]); break;
-    }
-    for (int i = 1; i < 3 && r == 0; i++) {
-        const struct ox_stream *stream = &spec->streams[i];
-        struct ox_pump *pump = &run->outputs[i - 1];
-
-        pump->mode = stream->mode;
-        pump->sink = stream->fd;
-        pump->escape = stream->escape;
-        pump->exclusive = stream->exclusive;
-        if (stream->mode == OX_STREAM_COPY)
-            ox_pump_open_sink(pump);
-        if (stream->mode == OX_STREAM_NULL)
-            pump->broken =
-                1; /* read, counted and dropped: a dead end would be SIGPIPE to the program */
-        r = make_pipe(&pump->source, &theirs[i], 1);
-    }
-    return r;
-}
-
-int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
-                 struct ox_run **ret_run, struct ox_error *ret_error)
-{
-    struct ox_run *run = calloc(1, sizeof(*run));
-    int theirs[3] = { -1, -1, -1 };
-    int stage = OX_STAGE_STREAMS, r;
-
-    if (run == NULL)
-        return fail(OX_STAGE_REQUEST, -ENOMEM, ret_error);
-    run->socket = cell->warden;
-    run->pidfd = cell->pidfd;
-    run->cpu = cell->cpu;
-    run->oom = cell->oom;
-    run->peak = cell->peak;
-    run->runs_before = cell->runs;
-    run->input = run->outputs[0].source = run->outputs[1].source = -1;
-    run->wake = spec->wake;
-    run->confirm = spec->confirm;
-    run->budget.left = spec->output_bytes;
-    run->cpu_limit = spec->cpu_ns;
-    run->processors = sysconf(_SC_NPROCESSORS_ONLN);
-    if (run->processors < 1)
-        run->processors = 1;
-
-    r = open_streams(run, spec, theirs);
-    if (r < 0)
-        goto out;
-
-    stage = OX_STAGE_CGROUP;
-    r = ox_cgroup_read_cpu_ns(run->cpu, &run->cpu_before);
-    if (r == 0)
-        r = ox_cgroup_read_oom_kills(run->oom, &run->oom_before);
-    if (r < 0)
-        goto out;
-    run->peak_reset = run->peak >= 0 && ox_cgroup_reset_peak(run->peak) == 0;
-
-    run->begun = ox_now_ns();
-    run->deadline = spec->wall_ns < 0 ? NEVER : run->begun + spec->wall_ns;
-    run->cpu_look = run->cpu_limit < 0 ? NEVER : run->begun + run->cpu_limit / run->processors;
-    run->kill_at = NEVER;
-
-    stage = OX_STAGE_REQUEST;
-    r = ox_request_send(run->socket, spec, theirs);
-    /* A dead warden: the cell was lost before this run began, nothing ran. */
-    if (r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE)
-        stage = OX_STAGE_WARDEN;
-out:
-    for (int i = 0; i < 3; i++)
-        ox_close(&theirs[i]);
-    if (r < 0) {
-        ox_run_free(run);
-        return fail(stage, r, ret_error);
-    }
-    *ret_run = run;
-    return 0;
-}
-
-/* --- while it runs ---------------------------------------------------------------------------- */
+#define READ_BYTES (64 * 1024)
+/* How long a run that its caller waits for alone stays on the caller's processor. */
+#define TOGETHER_NS (2 * OX_MS)
 
 void ox_run_cancel(struct ox_run *run)
 {
@@ -323,185 +154,138 @@ static int read_report(struct ox_run *run)
     return 0;
 }
 
-enum {
-    AT_SOCKET,
-    AT_WAKE,
-    AT_INPUT,
-    AT_OUTPUT,
-    AT_SINK = AT_OUTPUT + 2,
-    AT_COUNT = AT_SINK + 2
-};
-
-static void fill_poll(const struct ox_run *run, struct pollfd *events)
+void ox_run_poll_set(const struct ox_run *run, struct pollfd *ret_events)
 {
-    events[AT_SOCKET] = (struct pollfd){ .fd = run->socket, .events = POLLIN };
-    events[AT_WAKE] = (struct pollfd){ .fd = run->asked ? -1 : run->wake, .events = POLLIN };
-    events[AT_INPUT] = (struct pollfd){ .fd = run->input, .events = POLLOUT };
+    ret_events[OX_RUN_SOCKET] = (struct pollfd){ .fd = run->socket, .events = POLLIN };
+    ret_events[OX_RUN_WAKE] =
+        (struct pollfd){ .fd = run->asked ? -1 : run->wake, .events = POLLIN };
+    ret_events[OX_RUN_INPUT] = (struct pollfd){ .fd = run->input, .events = POLLOUT };
     for (int i = 0; i < 2; i++) {
         const struct ox_pump *pump = &run->outputs[i];
         int pending = ox_pump_pending(pump);
 
-        events[AT_OUTPUT + i] =
+        ret_events[OX_RUN_OUTPUT + i] =
             (struct pollfd){ .fd = pending ? -1 : pump->source, .events = POLLIN };
-        events[AT_SINK + i] = (struct pollfd){ .fd = pending ? pump->sink : -1, .events = POLLOUT };
+        ret_events[OX_RUN_SINK + i] =
+            (struct pollfd){ .fd = pending ? pump->sink : -1, .events = POLLOUT };
     }
+}
+
+int64_t ox_run_next_ns(const struct ox_run *run)
+{
+    int64_t next = run->kill_at;
+
+    if (!run->asked && run->deadline < next)
+        next = run->deadline;
+    if (!run->asked && run->cpu_look < next)
+        next = run->cpu_look;
+    return next;
 }
 
 static void pump(struct ox_run *run, const struct pollfd *events)
 {
-    if (events[AT_INPUT].revents != 0)
+    if (events[OX_RUN_INPUT].revents != 0)
         write_input(run);
     for (int i = 0; i < 2; i++) {
         struct ox_pump *output = &run->outputs[i];
 
-        if (events[AT_SINK + i].revents != 0)
+        if (events[OX_RUN_SINK + i].revents != 0)
             ox_pump_write(output, &run->budget);
-        if (events[AT_OUTPUT + i].revents == 0)
+        if (events[OX_RUN_OUTPUT + i].revents == 0)
             continue;
         if (output->mode == OX_STREAM_COPY) {
             if (ox_pump_read(output, &run->budget, 16 * 1024) < 0)
                 ox_close(&output->source);
             continue;
         }
-        for (int done = 0; done < PASS_BYTES && output->source >= 0; done += 64 * 1024) {
+        for (int done = 0; done < PASS_BYTES && output->source >= 0; done += READ_BYTES) {
             uint64_t before = output->total;
 
-            if (ox_pump_read(output, &run->budget, 64 * 1024) < 0)
+            if (ox_pump_read(output, &run->budget, READ_BYTES) < 0)
                 ox_close(&output->source);
-            if (output->total == before)
-                break;
+            if (output->total - before < READ_BYTES)
+                break; /* it was empty then; if it no longer is, poll() says so */
         }
     }
 }
 
-static int step(struct ox_run *run, int slice_ms)
+int ox_run_advance(struct ox_run *run, const struct pollfd *events)
 {
-    int64_t until = slice_ms < 0 ? NEVER : ox_now_ns() + (int64_t)slice_ms * MS;
+    if (events[OX_RUN_WAKE].revents != 0)
+        ox_run_cancel(run);
+    if (events[OX_RUN_SOCKET].revents != 0 && read_report(run) == 1 && run->confirm)
+        return OX_STARTED;
+    if (run->ended)
+        return OX_ENDED;
+    pump(run, events);
+    check_limits(run, ox_now_ns());
+    if (!run->ended)
+        return OX_RUNNING;
+    finish(run);
+    return OX_ENDED;
+}
+
+static int watch(struct ox_run *run, int slice_ms, struct ox_place *place)
+{
+    int64_t until = slice_ms < 0 ? OX_NEVER : ox_now_ns() + (int64_t)slice_ms * OX_MS;
+    int64_t apart = run->begun + TOGETHER_NS;
+    int r = OX_RUNNING;
 
     if (__atomic_load_n(&run->cancelled, __ATOMIC_ACQUIRE))
         check_limits(run, ox_now_ns());
     while (!run->ended) {
-        struct pollfd events[AT_COUNT];
-        int64_t next = until;
-        int n;
+        struct pollfd events[OX_RUN_EVENTS];
+        int64_t next = ox_run_next_ns(run);
 
-        if (run->deadline < next && !run->asked)
-            next = run->deadline;
-        if (run->cpu_look < next && !run->asked)
-            next = run->cpu_look;
-        if (run->kill_at < next)
-            next = run->kill_at;
-        fill_poll(run, events);
-        n = poll(events, AT_COUNT, next == NEVER ? -1 : ox_until_ms(next));
-        if (n < 0)
+        if (until < next)
+            next = until;
+        if (place->processor >= 0 && apart < next)
+            next = apart;
+        ox_run_poll_set(run, events);
+        if (poll(events, OX_RUN_EVENTS, next == OX_NEVER ? -1 : ox_until_ms(next)) < 0)
             return errno == EINTR ? OX_RUNNING : -errno;
-        if (events[AT_WAKE].revents != 0)
-            ox_run_cancel(run);
-        pump(run, events);
-        if (events[AT_SOCKET].revents != 0 && read_report(run) == 1 && run->confirm)
-            return OX_STARTED;
-        if (!run->ended) {
-            int64_t now = ox_now_ns();
-
-            check_limits(run, now);
-            if (run->ended)
-                finish(run);
-            else if (now >= until)
-                return OX_RUNNING;
-        }
+        r = ox_run_advance(run, events);
+        if (r != OX_RUNNING)
+            return r;
+        if (place->processor >= 0 && ox_now_ns() >= apart)
+            ox_place_release(place);
+        if (ox_now_ns() >= until)
+            return OX_RUNNING;
     }
     return OX_ENDED;
 }
 
-int ox_run_step(struct ox_run *run, int slice_ms)
+static int guarded_watch(struct ox_run *run, int slice_ms, struct ox_place *place)
 {
     sigset_t before;
     int was_pending, r;
 
+    if (!run->writes)
+        return watch(run, slice_ms, place);
     ox_sigpipe_hold(&before, &was_pending);
-    r = step(run, slice_ms);
+    r = watch(run, slice_ms, place);
     ox_sigpipe_release(&before, was_pending);
     return r;
 }
 
-/* --- after the end ---------------------------------------------------------------------------- */
-
-int ox_run_flush(struct ox_run *run, int slice_ms)
+int ox_run_step(struct ox_run *run, int slice_ms)
 {
-    int64_t until = ox_now_ns() + (int64_t)(slice_ms < 0 ? 1000000 : slice_ms) * MS;
-    sigset_t before;
-    int was_pending, r = 0;
+    struct ox_place place = { .processor = -1 };
 
-    ox_sigpipe_hold(&before, &was_pending);
-    for (;;) {
-        struct pollfd events[2];
-        int waiting = 0, n;
+    return guarded_watch(run, slice_ms, &place);
+}
 
-        for (int i = 0; i < 2; i++) {
-            int pending = ox_pump_pending(&run->outputs[i]);
+int ox_run_begin(const struct ox_cell *cell, const struct ox_run_spec *spec, int slice_ms,
+                 struct ox_run **ret_run, struct ox_error *ret_error)
+{
+    struct ox_place place = { .processor = -1 };
+    int r;
 
-            events[i] =
-                (struct pollfd){ .fd = pending ? run->outputs[i].sink : -1, .events = POLLOUT };
-            waiting += pending;
-        }
-        if (waiting == 0) {
-            r = 1;
-            break;
-        }
-        n = poll(events, 2, ox_until_ms(until));
-        if (n < 0)
-            break; /* EINTR: let the host look at its signals */
-        for (int i = 0; i < 2; i++) {
-            if (events[i].revents != 0)
-                ox_pump_write(&run->outputs[i], &run->budget);
-        }
-        if (n == 0 && ox_now_ns() >= until)
-            break;
-    }
-    ox_sigpipe_release(&before, was_pending);
+    if (spec->together)
+        (void)ox_place_hold(&place);
+    r = ox_run_start_on(place.processor, cell, spec, ret_run, ret_error);
+    if (r == 0)
+        r = guarded_watch(*ret_run, slice_ms, &place);
+    ox_place_release(&place);
     return r;
-}
-
-void ox_run_abandon(struct ox_run *run)
-{
-    for (int i = 0; i < 2; i++) {
-        if (ox_pump_pending(&run->outputs[i])) {
-            run->outputs[i].broken = 1;
-            run->budget.truncated = 1;
-        }
-    }
-}
-
-void ox_run_forget(struct ox_run *run)
-{
-    ox_close(&run->outputs[0].source);
-    ox_close(&run->outputs[1].source);
-    ox_close(&run->input);
-}
-
-void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome)
-{
-    *ret_outcome = run->outcome;
-    ret_outcome->written[0] = run->outputs[0].total;
-    ret_outcome->written[1] = run->outputs[1].total;
-    ret_outcome->truncated = run->budget.truncated;
-    ret_outcome->undelivered = run->budget.undelivered;
-}
-
-const char *ox_run_captured(const struct ox_run *run, int stream, uint64_t *ret_size)
-{
-    const struct ox_pump *output = &run->outputs[stream == 1 ? 0 : 1];
-
-    *ret_size = output->mode == OX_STREAM_CAPTURE ? output->size : 0;
-    return output->bytes;
-}
-
-void ox_run_free(struct ox_run *run)
-{
-    if (run == NULL)
-        return;
-    ox_run_forget(run);
-    ox_pump_free(&run->outputs[0]);
-    ox_pump_free(&run->outputs[1]);
-    free(run);
 }

@@ -6,10 +6,10 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "place.h"
 #include "system.h"
 
 static int apply_session(const struct ox_step_plan *plan)
@@ -33,15 +33,8 @@ static int apply_rlimits(const struct ox_step_plan *plan)
 {
     for (uint32_t i = 0; i < plan->rlimits_count; i++) {
         const struct ox_wire_rlimit *wanted = &plan->rlimits[i];
-        struct rlimit has, value = { .rlim_cur = wanted->soft, .rlim_max = wanted->hard };
+        struct rlimit value = { .rlim_cur = wanted->soft, .rlim_max = wanted->hard };
 
-        if (getrlimit((__rlimit_resource_t)wanted->resource, &has) < 0)
-            return -errno;
-        /* A hard limit that the machine's owner set lower stays: ours are upper bounds. */
-        if (value.rlim_max > has.rlim_max)
-            value.rlim_max = has.rlim_max;
-        if (value.rlim_cur > value.rlim_max)
-            value.rlim_cur = value.rlim_max;
         if (setrlimit((__rlimit_resource_t)wanted->resource, &value) < 0)
             return -errno;
     }
@@ -53,12 +46,6 @@ static int apply_chroot(const struct ox_step_plan *plan)
     if (chroot(plan->root) < 0)
         return -errno;
     return chdir("/") < 0 ? -errno : 0;
-}
-
-static int apply_groups(const struct ox_step_plan *plan)
-{
-    (void)plan;
-    return syscall(SYS_setgroups, 0, NULL) < 0 ? -errno : 0;
 }
 
 static int apply_gid(const struct ox_step_plan *plan)
@@ -88,9 +75,14 @@ static int apply_signals(const struct ox_step_plan *plan)
     sigset_t none;
 
     (void)plan;
-    (void)umask(022);
     (void)sigemptyset(&none);
     return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
+}
+
+/* Last, so that it is not moved on the way: the program may use every processor. */
+static int apply_affinity(const struct ox_step_plan *plan)
+{
+    return plan->placed ? ox_place_only(-1) : 0;
 }
 
 static int apply_exec(const struct ox_step_plan *plan)
@@ -111,8 +103,8 @@ static const struct step steps[] = {
      * first process on. */
     { OX_STAGE_RLIMITS, apply_rlimits },
     { OX_STAGE_CHROOT, apply_chroot },
-    /* Groups before gid before uid: setresuid() takes away the right to change groups. */
-    { OX_STAGE_GROUPS, apply_groups },
+    /* gid before uid: setresuid() takes away the right to change it. The warden has no
+     * supplementary groups. */
     { OX_STAGE_GID, apply_gid },
     { OX_STAGE_UID, apply_uid },
     /* As the plugin: a directory that it may not enter is refused here, not granted by our
@@ -120,20 +112,11 @@ static const struct step steps[] = {
     { OX_STAGE_WORKDIR, apply_workdir },
     { OX_STAGE_DESCRIPTORS, apply_descriptors },
     { OX_STAGE_SIGNALS, apply_signals },
+    { OX_STAGE_AFFINITY, apply_affinity },
     { OX_STAGE_EXEC, apply_exec },
 };
 
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
-
-const int *ox_steps_order(void)
-{
-    static int order[STEPS + 1];
-
-    for (size_t i = 0; i < STEPS; i++)
-        order[i] = steps[i].stage;
-    order[STEPS] = OX_STAGE_NONE;
-    return order;
-}
 
 void ox_steps_run(const struct ox_step_plan *plan)
 {

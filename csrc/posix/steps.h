@@ -11,6 +11,7 @@ struct ox_step_plan {
     int fds[4]; /* become 0, 1, 2 and, unless -1, 3 */
     const struct ox_wire_rlimit *rlimits;
     uint32_t rlimits_count;
+    int placed; /* the parent runs on one processor only */
     const char *root;
     const char *cwd;
     uint32_t uid;
@@ -26,8 +27,5 @@ struct ox_step_plan {
 /* Runs the steps and does not return: it becomes the program, or reports {stage, errno} and
  * exits. */
 void ox_steps_run(const struct ox_step_plan *plan) __attribute__((noreturn));
-
-/* The stages in the order in which the steps run; ends with OX_STAGE_NONE. */
-const int *ox_steps_order(void);
 
 #endif

@@ -100,9 +100,7 @@ CASES = [
     ("oom_score", "pwrite", 0, "static"),
     ("fork", "clone", 1, "static"),
     ("session", "setsid", 0, "static"),
-    ("rlimits", "setrlimit", 1, "static"),
     ("chroot", "chroot", 0, "static"),
-    ("groups", "setgroups", 1, "static"),
     ("gid", "setresgid", 1, "static"),
     ("uid", "setresuid", 1, "static"),
     ("exec", "execve", 0, "static"),
@@ -116,6 +114,9 @@ SEARCHED = [
     ("workdir", "chdir", "static"),
     ("descriptors", "close_range", "static"),
     ("signals", "sigprocmask", "static"),
+    ("warden_rlimits", "setrlimit", "static"),
+    ("rlimits", "setrlimit", "static"),
+    ("affinity", "sched_setaffinity", "static"),
     ("warden", "poll", "static"),
 ]
 
