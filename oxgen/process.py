@@ -15,12 +15,15 @@ from typing import BinaryIO
 from . import _launch
 from .errors import LaunchError, UnsupportedError, UsageError
 from .limits import Limits
+from .request import Request
 from .result import Completed, Confinement
-from .sandbox import Sandbox, is_encodable
+from .sandbox import Sandbox
 
 __all__ = ["Process", "new_run_id", "probe", "run", "spawn"]
 
 _KILL_SECONDS = 5.0
+_SANDBOX = Sandbox()
+_LIMITS = Limits()
 
 
 def new_run_id() -> str:
@@ -326,25 +329,7 @@ def _checked(
     tenant: str,
     task_id: str | None,
 ) -> tuple[tuple[str, ...], Sandbox, Limits]:
-    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence) or not args:
-        raise UsageError(f"args must be a sequence of at least the program's name, got {args!r}")
-    words = tuple(_word(word) for word in args)
-    _typed("sandbox", sandbox, Sandbox)
-    _typed("limits", limits, Limits)
-    if input is not None and not isinstance(input, bytes):
-        raise UsageError(f"input must be bytes or None, got {type(input).__name__}")
-    if not isinstance(tenant, str) or not (task_id is None or isinstance(task_id, str)):
-        raise UsageError("tenant must be text, task_id text or None")
-    return words, sandbox or Sandbox(), limits or Limits()
-
-
-def _word(word: object) -> str:
-    text = os.fspath(word) if isinstance(word, os.PathLike) else word
-    if not isinstance(text, str) or "\0" in text or not is_encodable(text):
-        raise UsageError(f"args must be text or paths without NUL, got {word!r}")
-    return text
-
-
-def _typed(name: str, value: object, wanted: type) -> None:
-    if value is not None and not isinstance(value, wanted):
-        raise UsageError(f"{name} must be a {wanted.__name__} or None, got {value!r}")
+    wanted = Request(
+        args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
+    )
+    return wanted.words, sandbox or _SANDBOX, limits or _LIMITS

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LaunchError, OxgenError, UsageError
-from ..limits import MIB, Limits
+from ..limits import MIB
 from . import refusals
 from .cells import Cell, Recipe, Tenancy
 from .channel import Answer, Channel, GoneError
