@@ -176,8 +176,8 @@ def map_of(program: str, count: int, concurrency: int, launcher: oxgen.Launcher)
     """Return ``oxgen.map`` of so many runs of a program."""
     request_of: Any = getattr(oxgen, "Request")  # noqa: B009 - a build without it is measured too
     runs: Any = getattr(oxgen, "map")  # noqa: B009
-    request = request_of([program], launcher=launcher, capture_output=True)
-    return runs((request for _ in range(count)), concurrency=concurrency)
+    request = request_of([program], capture_output=True)
+    return runs((request for _ in range(count)), concurrency=concurrency, launcher=launcher)
 
 
 async def aio_run(program: str, launcher: oxgen.Launcher) -> oxgen.Completed:

@@ -84,7 +84,7 @@ def by_map(program: str, launcher: oxgen.Launcher) -> Load:
     def load(in_flight: int, seconds: float) -> tuple[int, float]:
         begun = time.monotonic()
         request: Any = getattr(oxgen, "Request")  # noqa: B009 - a build without it is measured too
-        one = request([program], launcher=launcher, capture_output=True)
+        one = request([program], capture_output=True)
 
         def requests() -> Iterator[Any]:
             return itertools.takewhile(
@@ -93,7 +93,7 @@ def by_map(program: str, launcher: oxgen.Launcher) -> Load:
 
         runs: Any = getattr(oxgen, "map")  # noqa: B009
         ended = 0
-        for done in runs(requests(), concurrency=in_flight):
+        for done in runs(requests(), concurrency=in_flight, launcher=launcher):
             checked(done)
             ended += 1
         return ended, time.monotonic() - begun

@@ -56,10 +56,7 @@ def run(
     """
     words, box, bounds = _checked(args, sandbox, limits, input, tenant, task_id)
     pool = launcher or _launch.default_launcher()
-    with (
-        _launch.open_program(words[0], box.runtime) as program,
-        contextlib.ExitStack() as held,
-    ):
+    with _launch.open_program(words[0], box.runtime) as program:
         order = _launch.Order(
             args=words,
             program=program,
@@ -72,12 +69,7 @@ def run(
             task_id=task_id,
             together=True,
         )
-        lease, execution = _launch.begin(held, pool, order, tenant=tenant)
-        execution.run_to_end()
-        if not capture_output:
-            execution.flush(execution.patience())
-        completed = execution.complete()
-    completed = lease.account(completed)
+        completed = _launch.see_through(pool, order, tenant=tenant, deliver=not capture_output)
     if check:
         completed.check_returncode()
     return completed

@@ -84,7 +84,7 @@ static void check_limits(struct ox_run *run, int64_t now)
     }
 }
 
-static void write_input(struct ox_run *run)
+void ox_run_write_input(struct ox_run *run)
 {
     while (run->input >= 0 && run->input_left > 0) {
         size_t most = run->input_left > (1 << 20) ? 1 << 20 : (size_t)run->input_left;
@@ -182,7 +182,7 @@ int64_t ox_run_next_ns(const struct ox_run *run)
 static void pump(struct ox_run *run, const struct pollfd *events)
 {
     if (events[OX_RUN_INPUT].revents != 0)
-        write_input(run);
+        ox_run_write_input(run);
     for (int i = 0; i < 2; i++) {
         struct ox_pump *output = &run->outputs[i];
 

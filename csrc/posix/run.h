@@ -57,6 +57,9 @@ enum {
 
 void ox_run_poll_set(const struct ox_run *run, struct pollfd *ret_events);
 
+/* Write of the input what the pipe takes now; close it after the last byte. SIGPIPE is held. */
+void ox_run_write_input(struct ox_run *run);
+
 /* When a limit is to be looked at next, OX_NEVER for none. */
 int64_t ox_run_next_ns(const struct ox_run *run);
 

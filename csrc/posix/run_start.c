@@ -125,6 +125,9 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     r = open_streams(run, spec, theirs);
     if (r < 0)
         goto out;
+    /* It is there when the program starts, and a short one is at its end. We hold the other end: no
+     * SIGPIPE. */
+    ox_run_write_input(run);
 
     stage = OX_STAGE_CGROUP;
     r = ox_cgroup_read_cpu_ns(run->cpu, &run->cpu_before);

@@ -6,7 +6,7 @@ from .cells import PROPERTIES
 from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify
-from .execution import Execution, Order, Stream, begin, standard_stream, timestamp
+from .execution import Execution, Order, Stream, begin, see_through, standard_stream, timestamp
 from .launcher import (
     UID_BASE,
     UID_COUNT,
@@ -39,6 +39,7 @@ __all__ = [
     "default_launcher",
     "deliver",
     "open_program",
+    "see_through",
     "stages",
     "standard_stream",
     "timestamp",

@@ -18,11 +18,12 @@ from ..limits import Limits
 from ..result import Completed, Output, Usage
 from ..sandbox import Sandbox
 from . import ends
-from .launcher import Launcher, Lease
+from .cells import Tenancy
+from .launcher import Launcher, Lease, Place
 from .native import ffi, lib, stage_name
 from .program import Program
 
-__all__ = ["Execution", "Order", "Stream", "begin", "standard_stream", "timestamp"]
+__all__ = ["Execution", "Order", "Stream", "begin", "see_through", "standard_stream", "timestamp"]
 
 #: Python-level signal handlers run in the main thread between two calls into C, so there it comes
 #: back this often; a signal that reaches the thread itself ends the wait at once.
@@ -52,9 +53,13 @@ class Stream:
     exclusive: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_NOTHING = Stream()
+_CAPTURE = Stream(mode="capture")
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
 class Order:
-    """One run as its caller wants it; no descriptor is owned."""
+    """One run as its caller wants it; no descriptor is owned, nothing changes it."""
 
     args: tuple[str, ...]
     program: Program
@@ -62,9 +67,9 @@ class Order:
     limits: Limits
     run_id: str
     input: bytes | None = None
-    stdin: Stream = field(default_factory=Stream)
-    stdout: Stream = field(default_factory=Stream)
-    stderr: Stream = field(default_factory=Stream)
+    stdin: Stream = _NOTHING
+    stdout: Stream = _NOTHING
+    stderr: Stream = _NOTHING
     broker: int = -1
     env: Mapping[str, str] = field(default_factory=dict)
     task_id: str | None = None
@@ -284,6 +289,36 @@ def begin(
     raise AssertionError("the second try returns or raises")
 
 
+def see_through(pool: Launcher, order: Order, *, tenant: str, deliver: bool) -> Completed:
+    """Lease a cell, run the order in it to its end, give the cell back.
+
+    With ``deliver`` a slow reader of copied output is waited for. A cell that turns out to be dead
+    before the request reached it costs one more try, not the run.
+    """
+    tenancy = Tenancy.of(order.program, order.limits, order.sandbox.runtime, tenant)
+    place = Place(pool, tenancy, order.program)
+    for last_try in (False, True):
+        lease = place.lease()
+        try:
+            try:
+                execution = Execution(lease, order)
+            except LostError:
+                if last_try:
+                    raise
+                continue
+            try:
+                execution.run_to_end()
+                if deliver:
+                    execution.flush(execution.patience())
+                completed = execution.complete()
+            finally:
+                execution.close()
+        finally:
+            lease.give_back()
+        return lease.account(completed)
+    raise AssertionError("the second try returns or raises")
+
+
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
@@ -382,12 +417,12 @@ def _count(value: int | None) -> int:
 def standard_stream(number: int, *, capture: bool) -> Stream:
     """Keep a stream, or copy it on to the caller's own, escaped where that is a terminal."""
     if capture:
-        return Stream(mode="capture")
+        return _CAPTURE
     try:
         terminal = os.isatty(number)
         os.fstat(number)
     except OSError:
-        return Stream()  # the caller has closed it: nobody would read
+        return _NOTHING  # the caller has closed it: nobody would read
     stream = sys.stdout if number == 1 else sys.stderr
     if stream is not None:
         stream.flush()

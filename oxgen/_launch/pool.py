@@ -265,15 +265,6 @@ class Pool:
                 self._want(cell.recipe, 1)
             self._ring()
 
-    def prepare(self, tenancy: Tenancy, program: Program, count: int) -> None:
-        """Have this many cells of a tenancy made, now, while nobody waits for them."""
-        with self.lock:
-            self._check_open()
-            recipe = self._recipe(tenancy, program)
-            self._wanted[tenancy] = count
-            self._jobs.append((lambda: recipe, Future()))  # keeps it until cells hold it
-            self._ring()
-
     def stats(self) -> PoolStats:
         """Return what the pool holds at this moment."""
         with self.lock:
@@ -286,7 +277,7 @@ class Pool:
             )
 
     def call(self, job: Callable[[Channel], Any]) -> Any:
-        """Have something done by the thread that talks to the launcher; returns what it returned."""
+        """Have the thread that talks to the launcher do something; returns what that returned."""
         future: Future[Any] = Future()
         with self.lock:
             self._check_open()
@@ -451,9 +442,12 @@ class Pool:
     def _patience(self) -> int:
         """How long nothing needs to be looked at, in milliseconds."""
         seconds = 3600.0
+        if len(self._all) > 0:
+            # One that serves a run now may be idle a moment later: nobody rings for that.
+            seconds = self.idle_seconds
         if self._idle:
             oldest = min(line[0].idle_since for line in self._idle.values())
-            seconds = oldest + self.idle_seconds - time.monotonic()
+            seconds = min(seconds, oldest + self.idle_seconds - time.monotonic())
         if self._making or len(self._queue) > 0:
             seconds = min(seconds, 0.25)
         return max(1, min(3_600_000, math.ceil(seconds * 1000)))
