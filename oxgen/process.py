@@ -67,7 +67,6 @@ def run(
             stdout=_launch.standard_stream(1, capture=capture_output),
             stderr=_launch.standard_stream(2, capture=capture_output),
             task_id=task_id,
-            together=True,
         )
         completed = _launch.see_through(pool, order, tenant=tenant, deliver=not capture_output)
     if check:

@@ -75,8 +75,6 @@ class Order:
     task_id: str | None = None
     confirm: bool = False
     wake: int = -1
-    #: The caller does nothing else meanwhile: one call into C starts it and sees it through.
-    together: bool = False
 
 
 def timestamp() -> str:
@@ -99,15 +97,8 @@ class Execution:
         run = ffi.gc(ffi.new("struct ox_run **"), lib.ox_run_release)
         error = ffi.new("struct ox_error *")
         lease.cell.run = run
-        progress = 0
-        if order.together:
-            slice_ms = _MAIN_THREAD_SLICE_MS if _in_main_thread() else -1
-            progress = lib.ox_run_begin(lease.cell.native, spec, slice_ms, run, error)
-        elif lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
+        if lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
             raise _never_ran(error, order)
-        if progress < 0 and not run[0]:
-            raise _never_ran(error, order)
-        self._ended = progress == lib.OX_ENDED
         wall = order.limits.wall_seconds
         if wall is not None:
             lease.give_back_by = self._begun + wall + _GIVE_BACK_SECONDS
