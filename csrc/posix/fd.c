@@ -17,6 +17,12 @@ void ox_close(int *fd)
     *fd = -1;
 }
 
+void ox_close_all(int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        ox_close(&fds[i]);
+}
+
 int64_t ox_now_ns(void)
 {
     struct timespec now;
@@ -128,8 +134,7 @@ ssize_t ox_receive(int socket, void *ret_buffer, size_t capacity, int *ret_fds, 
 
     surplus = take_descriptors(&message, ret_fds, fds_capacity, &count);
     if (surplus > 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-        for (size_t i = 0; i < count; i++)
-            ox_close(&ret_fds[i]);
+        ox_close_all(ret_fds, count);
         return -EMSGSIZE;
     }
     *ret_fds_count = count;
