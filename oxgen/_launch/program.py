@@ -15,7 +15,7 @@ from ..errors import LaunchError, ProgramNotFoundError
 from ..sandbox import Runtime
 from . import elf, interpreter
 
-__all__ = ["Needed", "Program", "find", "open_program", "verified_program"]
+__all__ = ["Needed", "Program", "find", "identity_of", "open_program", "verified_program"]
 
 _HEAD_BYTES = 512
 #: A program that others may not read or execute is copied for the cell, up to this size.
@@ -78,13 +78,7 @@ def open_program(name: str, runtime: Runtime) -> Iterator[Program]:
     descriptor = _open_regular(path)
     try:
         what = os.fstat(descriptor)
-        identity: tuple[object, ...] = (
-            what.st_dev,
-            what.st_ino,
-            what.st_size,
-            what.st_mtime_ns,
-            what.st_ctime_ns,
-        )
+        identity = identity_of(what)
         needed = _needed(descriptor, path, runtime, identity)
         digest = None
         if not needed.prefix and not what.st_mode & 0o111:
@@ -96,6 +90,11 @@ def open_program(name: str, runtime: Runtime) -> Iterator[Program]:
         yield Program(entry, path, descriptor, digest, (entry, *identity), needed)
     finally:
         os.close(descriptor)
+
+
+def identity_of(what: os.stat_result) -> tuple[object, ...]:
+    """Return what tells one state of one file from any other."""
+    return what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns
 
 
 def verified_program(
