@@ -50,11 +50,14 @@ class FairQueue(Generic[Item]):
                 if item is not None and item.waiting:
                     yield item
 
-    def push(self, item: Item) -> bool:
-        """Put it at the end of its tenant's line; False when the queue is full."""
-        if self._count >= self.bound:
+    def push(self, item: Item, passing: int = 0) -> bool:
+        """Put it at the end of its tenant's line; False when the queue is full.
+
+        So many more than the bound may be in it as only pass through.
+        """
+        if self._count >= self.bound + passing:
             self._sweep()
-            if self._count >= self.bound:
+            if self._count >= self.bound + passing:
                 return False
         self._lines.setdefault(item.tenant, deque()).append(weakref.ref(item))
         self._count += 1

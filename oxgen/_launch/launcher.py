@@ -20,8 +20,9 @@ from ..limits import Limits
 from ..result import Completed
 from .cells import Cell, Tenancy
 from .native import ffi, lib
-from .pool import Pool, PoolStats, Ticket
+from .pool import Pool, PoolStats
 from .program import Program
+from .tickets import Ticket
 
 __all__ = [
     "UID_BASE",
