@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
 import pytest
 from control import watch
 
@@ -151,9 +152,16 @@ def test_a_launcher_does_not_grow_with_the_cells_that_it_made(probe: Probe, tag:
         running = start(probe, tag, pool)
         with running.process:
             probe.run("exit", 0, launcher=pool)
+
+        def settled() -> bool:
+            """Two cells are made ahead, and those that served are gone."""
+            here = (pool.stats().idle, pool.stats().making) == (2, 0)
+            return here and len(psutil.Process(running.launcher).children()) == 2
+
+        assert watch.wait_until(settled, 5)
         descriptors = len(watch.descriptors_of(running.launcher))
         for _ in range(200):
             probe.run("exit", 0, launcher=pool)
-        # Four cells, those that are made ahead and those that are ending: 200 would show.
-        assert len(watch.descriptors_of(running.launcher)) <= descriptors + 50
+        assert watch.wait_until(settled, 5)
+        assert len(watch.descriptors_of(running.launcher)) <= descriptors
         assert int(watch.status_of(running.launcher)["VmRSS"].split()[0]) < 16 * 1024
