@@ -134,7 +134,7 @@ class Pool:
     def put_back(self, cell: Cell) -> None:
         """Let a clean cell wait for its next run. The lock is held."""
         self.stock.put_back(cell)
-        if len(self.stock.queue) > 0:
+        if self.stock.queue:
             self._dispatch()
 
     def discard(self, cell: Cell) -> None:
@@ -305,7 +305,7 @@ class Pool:
         oldest = stock.oldest()
         if oldest is not None:
             seconds = min(seconds, oldest + self.idle_seconds - time.monotonic())
-        if stock.making or len(stock.queue) > 0:
+        if stock.making or stock.queue:
             seconds = min(seconds, 0.25)
         return max(1, min(3_600_000, math.ceil(seconds * 1000)))
 

@@ -27,6 +27,7 @@ class Stock:
         self.ahead = ahead
         self.total = 2 * cells if ahead else cells
         self.queue: FairQueue[Ticket] = FairQueue(queue)
+        #: Oldest first. A line may be empty: a signal handler may raise at any moment.
         self.idle: dict[Tenancy, list[Cell]] = {}
         # Weak: a cell that an exception of a signal handler made its run forget no longer counts.
         self.all: weakref.WeakSet[Cell] = weakref.WeakSet()
@@ -57,7 +58,7 @@ class Stock:
 
     def take(self, tenancy: Tenancy) -> Cell | None:
         """Take an idle cell of this tenancy, unless others wait."""
-        if len(self.queue) > 0 or tenancy not in self.idle:
+        if self.queue or not self.idle.get(tenancy):
             return None
         if self.ahead and self.busy() >= self.cells:
             return None
@@ -71,7 +72,7 @@ class Stock:
     def dispatch(self) -> bool:
         """Give idle cells to those whose turn it is; True when there is something to be made."""
         served = False
-        while len(self.queue) > 0 and self.busy() < self.cells:
+        while self.queue and self.busy() < self.cells:
             ticket = self.queue.first(self._busy_of_tenants())
             if ticket is None:
                 break
@@ -102,6 +103,8 @@ class Stock:
         for tenancy, line in list(self.idle.items()):
             while line and now >= line[0].idle_since + idle_seconds:
                 gone.append(self._evict(tenancy))
+            if not line:
+                del self.idle[tenancy]
         return gone
 
     def clear_idle(self) -> list[Cell]:
@@ -114,25 +117,20 @@ class Stock:
 
     def oldest(self) -> float | None:
         """Since when (``time.monotonic``) the cell waits that has waited longest."""
-        return min((line[0].idle_since for line in self.idle.values()), default=None)
+        return min((line[0].idle_since for line in self.idle.values() if line), default=None)
 
     def _take_idle(self, tenancy: Tenancy) -> Cell | None:
         line = self.idle.get(tenancy)
         if not line:
             return None
         cell = line.pop()
-        if not line:
-            del self.idle[tenancy]
         if self.ahead:
             self._want_ahead(cell.recipe)
         return cell
 
     def _evict(self, tenancy: Tenancy) -> Cell:
         """Take out the cell that has waited longest; no more are wished for."""
-        line = self.idle[tenancy]
-        cell = line.pop(0)
-        if not line:
-            del self.idle[tenancy]
+        cell = self.idle[tenancy].pop(0)
         self.all.discard(cell)
         self._wanted.pop(tenancy, None)
         return cell
@@ -176,7 +174,7 @@ class Stock:
                     break
                 orders.append(self._order(ticket.recipe, ticket))
             self.queue.served(ticket)
-        if len(self.queue) == 0:
+        if not self.queue:
             self._plan_ahead(orders)
         return orders, doomed
 
@@ -207,7 +205,7 @@ class Stock:
         """Evict from the tenancy whose last run is longest ago, if there are too many cells."""
         if len(self.all) + len(self.making) < self.total:
             return True
-        others = [owner for owner in self.idle if owner != tenancy]
+        others = [owner for owner, line in self.idle.items() if line and owner != tenancy]
         if not others:
             return False
         doomed.append(self._evict(min(others, key=lambda one: self.idle[one][-1].idle_since)))

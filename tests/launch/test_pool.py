@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,6 +105,19 @@ def test_a_launcher_that_dies_while_runs_wait_is_replaced_for_them(probe: Probe)
         for thread in threads:
             thread.join(20)
         assert len(results) == 4, "a run was lost without a word"
+        assert nap(probe, "0", launcher).termination.reason is None
+
+
+def test_what_an_interrupt_leaves_of_an_idle_cell_ends_no_pool(probe: Probe) -> None:
+    """The line of a tenancy whose last cell was taken, a moment before its name was."""
+    with Launcher(cells=1, idle_seconds=0.3) as launcher:
+        nap(probe, "0", launcher)
+        (tenancy,) = launcher.pool.stock.idle
+        for tenant in "abc":
+            launcher.pool.stock.idle[replace(tenancy, tenant=tenant)] = []
+            nap(probe, "0", launcher, tenant="other")
+            nap(probe, "0", launcher)
+        assert watch.wait_until(lambda: not launcher.pool.stock.idle, 5)
         assert nap(probe, "0", launcher).termination.reason is None
 
 
