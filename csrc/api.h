@@ -77,6 +77,20 @@ struct ox_problem {
     char remedy[256];
 };
 
+/* --- descriptors ------------------------------------------------------------------------------ */
+
+/* Outputs are written before the call returns, so that a descriptor has its owner at once. */
+
+/* Open a file for reading: no terminal becomes ours, and no FIFO makes us wait for its writer. */
+int ox_open_to_read(const char *path, int *ret_fd);
+
+/* A second descriptor of the same open file. */
+int ox_duplicate(int fd, int *ret_fd);
+
+/* Accepts -1, and leaves -1. close() is not retried on EINTR: Linux has released the descriptor by
+ * then. */
+void ox_close(int *fd);
+
 /* --- launcher --------------------------------------------------------------------------------- */
 
 /* Fixed when a launcher starts; no later request widens it. */

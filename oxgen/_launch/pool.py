@@ -258,19 +258,10 @@ class Pool:
         self._end(bell, self._failure or UsageError("the launcher is closed"))
 
     def _round(self, bell: int) -> bool:
-        with self.lock:
-            if self.closed:
-                return False
-            given_up, self._doomed = self._doomed, []
-            jobs, self._jobs = self._jobs, []
-            orders, evicted = self.stock.plan()
+        if self.closed:
+            return False
         try:
-            for job, future in jobs:
-                _do(job, future)
-            for cell in (*given_up, *evicted):
-                self._channel.destroy(cell)
-            for sequence in orders:
-                self._send(sequence)
+            self._act()
             if self._wait(bell):
                 for answer in self._channel.answers():
                     self._deliver(answer)
@@ -278,6 +269,19 @@ class Pool:
             self._lost(gone.number)
         self._tend()
         return True
+
+    def _act(self) -> None:
+        """Do what there is to do. A method of its own: nothing of it is held while we wait."""
+        with self.lock:
+            given_up, self._doomed = self._doomed, []
+            jobs, self._jobs = self._jobs, []
+            orders, evicted = self.stock.plan()
+        for job, future in jobs:
+            _do(job, future)
+        for cell in (*given_up, *evicted):
+            self._channel.destroy(cell)
+        for sequence in orders:
+            self._send(sequence)
 
     def _wait(self, bell: int) -> bool:
         """Wait for the bell, the launcher or the next deadline; True when the launcher has news."""

@@ -179,3 +179,17 @@ def test_a_host_without_descriptors_gets_a_clear_error(probe: Probe, spare: int)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "0"
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_a_program_is_not_held_open_once_its_cells_are_gone(probe: Probe) -> None:
+    with Launcher(cells=1) as launcher:
+        nap(probe, "0", launcher)
+
+        def held() -> bool:
+            where = "/proc/self/fd"
+            links = [f"{where}/{name}" for name in os.listdir(where)]
+            return str(probe.path) in [os.readlink(one) for one in links if os.path.islink(one)]
+
+        assert held()
+        oxgen.run(["true"], launcher=launcher)  # needs the only cell
+        assert watch.wait_until(lambda: not held(), 5)
