@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -181,15 +183,18 @@ def test_a_host_without_descriptors_gets_a_clear_error(probe: Probe, spare: int)
     assert len(done.stdout.splitlines()) == 2
 
 
-def test_a_program_is_not_held_open_once_its_cells_are_gone(probe: Probe) -> None:
+def test_a_program_is_not_held_open_once_its_cells_are_gone(probe: Probe, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    program = tmp_path / "own-copy"  # other launchers of this process may hold the probe itself
+    shutil.copy(probe.path, program)
+
+    def held() -> bool:
+        where = "/proc/self/fd"
+        links = [f"{where}/{name}" for name in os.listdir(where)]
+        return str(program) in [os.readlink(one) for one in links if os.path.islink(one)]
+
     with Launcher(cells=1) as launcher:
-        nap(probe, "0", launcher)
-
-        def held() -> bool:
-            where = "/proc/self/fd"
-            links = [f"{where}/{name}" for name in os.listdir(where)]
-            return str(probe.path) in [os.readlink(one) for one in links if os.path.islink(one)]
-
+        oxgen.run([program, "exit", "0"], launcher=launcher)
         assert held()
         oxgen.run(["true"], launcher=launcher)  # needs the only cell
         assert watch.wait_until(lambda: not held(), 5)
