@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -79,8 +79,8 @@ class Broker:
         audit: AuditLog,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self._config = dict(config if config is not None else {})
-        fault = config_fault(self._config)
+        self._config = dict(config) if config else {}
+        fault = config_fault(self._config) if config else None
         if fault is not None:
             raise UsageError(f"config {fault}")
         self._issuer = issuer
@@ -100,7 +100,7 @@ class Broker:
         self._omitted = 0
         self._findings_bytes = 0
         self._emitted = Emitted(token_plugin)
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = defaultdict(int)
         self._records = 0
         self._began = time.monotonic()
         self.failure: BaseException | None = None
@@ -108,7 +108,7 @@ class Broker:
     @property
     def findings(self) -> int:
         """How many findings were accepted."""
-        return self._counts["finding_received"]
+        return self._counts.get("finding_received", 0)
 
     def serve(self, connection: socket.socket) -> None:
         """Answer the plugin until it closes its end, the session ends, or `close` is called.
@@ -129,8 +129,11 @@ class Broker:
             self._connection = connection
         reason = "error"
         try:
-            connection.settimeout(SEND_SECONDS)
-            reason = self._serve(connection)
+            if _has_ended(connection):
+                reason = "eof"
+            else:
+                connection.settimeout(SEND_SECONDS)
+                reason = self._serve(connection)
         except OSError as exc:
             reason = "closed" if self._closed else f"connection: {exc.strerror or 'lost'}"
         finally:
@@ -291,7 +294,7 @@ class Broker:
     def _findings_emit(self, params: dict[str, Any]) -> object:
         try:
             self._emitted.check(params)
-            if self._counts["finding_received"] >= MAX_FINDINGS:
+            if self.findings >= MAX_FINDINGS:
                 raise RpcError(
                     ErrorCode.LIMIT, f"a run may emit {MAX_FINDINGS} findings", reason="findings"
                 )
@@ -428,11 +431,19 @@ class Broker:
                 "plugin_disconnect",
                 reason=reason,
                 token_id=None if token is None else token.id,
-                totals=dict(sorted(self._counts.items())),
+                totals={event: self._counts[event] for event in sorted(self._counts)},
                 seconds=round(time.monotonic() - self._began, 3),
             )
         except _SessionEnd:
             return  # `failure` holds the cause.
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Whether the plugin closed its end without a word."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except (BlockingIOError, ConnectionResetError):
+        return False
 
 
 def _size(flow: dict[str, object]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from enum import Enum
 
@@ -46,6 +47,15 @@ def parse_capabilities(names: Iterable[str]) -> tuple[Capability, ...]:
         raise CapabilityError(
             "unknown_capability", f"capabilities must be a list of names, got the text {names!r}"
         )
+    wanted = tuple(names)
+    try:
+        return _parse(wanted)
+    except TypeError:  # something that cannot be hashed, and so is no name
+        return _parse.__wrapped__(wanted)
+
+
+@functools.lru_cache(maxsize=256)
+def _parse(names: tuple[str, ...]) -> tuple[Capability, ...]:
     wanted: set[Capability] = set()
     for name in names:
         try:

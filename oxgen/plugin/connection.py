@@ -102,19 +102,15 @@ class Connection:
 
     def _finish(self) -> None:
         # Withdrawn before anything is closed, or the end of the stream would wake a thread.
-        if self._is_silent() and service().withdraw(self.number):
-            self._ours.shutdown(socket.SHUT_RD)  # whoever else holds the plugin's end
-            self._broker.serve(self._ours)
-            return
+        if service().withdraw(self.number):
+            # Nobody has the plugin's end any more but us, or it is no use to them.
+            self._ours.shutdown(socket.SHUT_RD)
+            if not self._ours.recv(1, socket.MSG_PEEK):
+                self._broker.serve(self._ours)
+                return
+            service().watch(self)  # it spoke in its last moment
         # Everybody who could write is dead: the thread reads to the end of the stream.
         self.theirs.close()
         if not self._served.acquire(timeout=_JOIN_SECONDS):
             self._broker.close()
             self._served.acquire(timeout=_JOIN_SECONDS)
-
-    def _is_silent(self) -> bool:
-        try:
-            self._ours.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except OSError as exc:
-            return exc.errno == errno.EAGAIN
-        return False
