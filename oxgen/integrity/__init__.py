@@ -8,7 +8,8 @@ on the list and verified; only an ``Approved`` can be launched as a plugin. Ever
 from __future__ import annotations
 
 from .allowlist import Allowlist, Entry, parse_allowlist
-from .approve import MAX_ARTIFACT_BYTES, Approved, approve, approve_files
+from .approve import MAX_ARTIFACT_BYTES, approve, approve_files
+from .approved import Approved
 from .keys import PublicKey, keygen
 from .signing import sign_file, verify_file
 from .trust import TrustRoot, listed

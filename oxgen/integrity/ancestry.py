@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from ..errors import IntegrityError
 from .files import shown
+from .state import State
 
 __all__ = ["open_by_safe_way"]
 
@@ -25,15 +26,15 @@ _LINKS_MAX = 40
 
 
 @contextlib.contextmanager
-def open_by_safe_way(path: str, *, strict: bool) -> Iterator[int]:
+def open_by_safe_way(path: str, state: State, *, strict: bool) -> Iterator[int]:
     """Open the directory at the absolute ``path``; its parents must be out of others' reach.
 
     They may belong to root and to the caller and, unless ``strict``, to one other user: the
     operator named a directory of theirs. ``strict`` also refuses a link at the end of the path.
-    The directory itself is the caller's to check. Raises ``IntegrityError`` ``untrusted_root``
+    The directory itself is the caller's to check. What is gone through is noted in ``state``. Raises ``IntegrityError`` ``untrusted_root``
     that names the component and the remedy, and ``OSError`` where something is not there.
     """
-    walk = _Walk(strict)
+    walk = _Walk(strict, state)
     try:
         yield walk.to(path)
     finally:
@@ -41,8 +42,9 @@ def open_by_safe_way(path: str, *, strict: bool) -> Iterator[int]:
 
 
 class _Walk:
-    def __init__(self, strict: bool) -> None:
+    def __init__(self, strict: bool, state: State) -> None:
         self._strict = strict
+        self._state = state
         self._trusted = {0, os.geteuid()}
         self._other: int | None = None
         self._links = 0
@@ -65,16 +67,18 @@ class _Walk:
             try:
                 status = os.fstat(deeper)
                 self._check_mode(here, status)
+                where = os.path.normpath(os.path.join(self._at, name))
                 if stat.S_ISLNK(status.st_mode):
                     rest = self._followed(name, status, last=not rest) + rest
                     continue
+                self._state.add_folder(where, status)
                 if not rest:
                     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
                     readable = os.open(name, flags, dir_fd=self._descriptor)
                     os.close(deeper)
                     deeper = readable
                 self._descriptor, deeper = deeper, self._descriptor
-                self._at = os.path.normpath(os.path.join(self._at, name))
+                self._at = where
             finally:
                 os.close(deeper)
         if path.strip("/") == "":
@@ -85,6 +89,7 @@ class _Walk:
         self.close()
         self._descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._at = "/"
+        self._state.add_folder("/", os.fstat(self._descriptor))
 
     def _followed(self, name: str, status: os.stat_result, *, last: bool) -> list[str]:
         where = os.path.join(self._at, name)
@@ -98,6 +103,7 @@ class _Walk:
         if self._links > _LINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), where)
         self._check_owner(status, where)
+        self._state.add_file(where, status)
         target = os.readlink(name, dir_fd=self._descriptor)
         if target.startswith("/"):
             self._root()

@@ -17,93 +17,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..capabilities import REQUIRES
-from ..closing import Closes
 from ..errors import IntegrityError, ManifestError
 from ..limits import MIB
 from ..manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest, relative_path_fault
 from .allowlist import Allowlist, Entry
+from .approved import Approved, Sealed
 from .files import checked_name, shown
 from .keys import MAX_KEY_BYTES, PublicKey, load_certificate_key, load_public_key
 from .sealed import seal_copy, sha256_of
+from .seen import recall, remember
 from .signature import MAX_SIGNATURE_BYTES, verify_digest
 from .trust import KEYS_OF_ROOT, OpenRoot, TrustRoot
 
-__all__ = ["MAX_ARTIFACT_BYTES", "Approved", "approve", "approve_files"]
+__all__ = ["MAX_ARTIFACT_BYTES", "approve", "approve_files"]
 
 MAX_ARTIFACT_BYTES = 512 * MIB
 _MANIFEST = "manifest.json"
 _ELF = b"\x7fELF"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-class Approved(Closes):
-    """The proof of an approval: it owns the bytes that were hashed, and those are started.
-
-    ``descriptor`` is a memfd sealed against every change, with offset 0; it belongs to this object
-    until ``close`` or the end of the ``with`` block. ``digest`` and ``manifest_digest`` are
-    lower-case hex SHA-256, ``signer`` the id of the operator's key, ``size`` bytes, ``path`` where
-    the artifact was (for messages only: what is there now is somebody else's affair).
-    """
-
-    __slots__ = (
-        "_descriptor",
-        "digest",
-        "manifest",
-        "manifest_digest",
-        "path",
-        "signer",
-        "size",
-    )
-
-    def __init__(
-        self,
-        *,
-        manifest: Manifest,
-        manifest_digest: str,
-        digest: str,
-        signer: str,
-        size: int,
-        path: str,
-        descriptor: int,
-    ) -> None:
-        self.manifest = manifest
-        self.manifest_digest = manifest_digest
-        self.digest = digest
-        self.signer = signer
-        self.size = size
-        self.path = path
-        self._descriptor = descriptor
-
-    @property
-    def name(self) -> str:
-        """The plugin's name, as the manifest has it."""
-        return self.manifest.name
-
-    @property
-    def version(self) -> str:
-        """The plugin's version, as the manifest has it."""
-        return self.manifest.version
-
-    @property
-    def entry(self) -> str:
-        """The file name in the cell: the program is ``/bin/<entry>``."""
-        return self.manifest.entry
-
-    @property
-    def descriptor(self) -> int:
-        """The sealed memfd; ``ValueError`` once it is closed."""
-        if self._descriptor < 0:
-            raise ValueError(f"the approval of {self.name} is closed")
-        return self._descriptor
-
-    def close(self) -> None:
-        """Close the descriptor; doing it twice is fine."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def __repr__(self) -> str:
-        return f"<Approved {self.name} {self.version} sha256:{self.digest}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,25 +63,40 @@ def approve(plugin: str | os.PathLike[str], root: TrustRoot) -> Approved:
     The folder lies directly below the trust root and has the plugin's name, so that one name is one
     folder, else ``bad_path`` (a link on the way there is resolved first, one below the root is
     refused). Raises ``IntegrityError`` and ``ManifestError``.
+
+    Of a plugin that was approved before nothing is read again, as long as every file that the
+    verdict rests on is the one that was read then and has not been written since: a key or a line
+    that is taken away counts from the next call on, in every process.
     """
+    key = (root.directory, root.implicit, os.geteuid(), checked_name(plugin))
+    known = recall(key)
+    if known is not None:
+        return known
     with root.open() as opened:
-        allowlist = opened.allowlist()
-        keys = opened.keys()
-        place = _find(plugin, opened, allowlist)
-        with _gone_if_listed(place.manifest, opened, allowlist):
-            content = opened.read(place.manifest, MAX_MANIFEST_BYTES)
-        manifest_digest = hashlib.sha256(content).hexdigest()
-        _require(allowlist, place.manifest, manifest_digest, opened)
-        manifest = _parse(content, place, opened)
-        artifact = _verified(manifest, place, opened, keys, allowlist)
-    return Approved(
+        place, approved = _approve(plugin, opened)
+    folder, manifest = (f"{opened.directory}/{path}" for path in (place.folder, place.manifest))
+    remember(key, approved, opened.state, folder=folder, manifest=manifest)
+    return approved
+
+
+def _approve(plugin: str | os.PathLike[str], opened: OpenRoot) -> tuple[_Place, Approved]:
+    allowlist = opened.allowlist()
+    keys = opened.keys()
+    place = _find(plugin, opened, allowlist)
+    with _gone_if_listed(place.manifest, opened, allowlist):
+        content = opened.read(place.manifest, MAX_MANIFEST_BYTES)
+    manifest_digest = hashlib.sha256(content).hexdigest()
+    _require(allowlist, place.manifest, manifest_digest, opened)
+    manifest = _parse(content, place, opened)
+    artifact = _verified(manifest, place, opened, keys, allowlist)
+    return place, Approved(
         manifest=manifest,
         manifest_digest=manifest_digest,
         digest=artifact.digest,
         signer=artifact.signer.key_id,
         size=artifact.size,
         path=opened.path(artifact.path),
-        descriptor=artifact.descriptor,
+        sealed=Sealed(artifact.descriptor),
     )
 
 

@@ -30,6 +30,7 @@ from .files import (
     shown,
 )
 from .keys import MAX_KEY_BYTES, PublicKey, load_public_key
+from .state import State
 
 __all__ = ["KEYS_OF_ROOT", "OpenRoot", "TrustRoot", "listed"]
 
@@ -84,25 +85,32 @@ class TrustRoot:
     @contextlib.contextmanager
     def open(self) -> Iterator[OpenRoot]:
         """Open and check the directory; the descriptors live as long as the ``with`` block."""
+        state = State()
         with contextlib.ExitStack() as stack:
             try:
                 descriptor = stack.enter_context(
-                    open_by_safe_way(self.directory, strict=self.implicit)
+                    open_by_safe_way(self.directory, state, strict=self.implicit)
                 )
             except IntegrityError:
                 raise
             except OSError as exc:
                 raise _no_root(exc, self.directory) from exc
-            check_owner(descriptor, self.directory)
-            yield OpenRoot(descriptor, os.path.realpath(self.directory))
+            status = check_owner(descriptor, self.directory)
+            opened = OpenRoot(descriptor, os.path.realpath(self.directory), state)
+            state.add_folder(opened.directory, status)
+            yield opened
 
 
 class OpenRoot:
-    """A trust root that is open: everything below it is reached through ``descriptor``."""
+    """A trust root that is open: everything below it is reached through ``descriptor``.
 
-    def __init__(self, descriptor: int, directory: str) -> None:
+    ``state`` has all that was looked at on the way there and read since.
+    """
+
+    def __init__(self, descriptor: int, directory: str, state: State) -> None:
         self.descriptor = descriptor
         self.directory = directory
+        self.state = state
 
     def path(self, relative: str) -> str:
         """Return the path of a file below the root as messages show it."""
@@ -128,7 +136,7 @@ class OpenRoot:
         path = os.path.join(self.directory, _KEYS)
         try:
             with open_folder(self.descriptor, _KEYS, path=path) as folder:
-                check_owner(folder, path)
+                self.state.add_file(path, check_owner(folder, path))
                 names = sorted(
                     name
                     for name in os.listdir(folder)
@@ -157,6 +165,7 @@ class OpenRoot:
         with open_regular(
             self.descriptor, relative, path=self.path(relative), max_bytes=max_bytes
         ) as descriptor:
+            self._note(relative, os.fstat(descriptor))
             yield descriptor
 
     @contextlib.contextmanager
@@ -214,9 +223,21 @@ class OpenRoot:
     def _read_key(self, folder: int, name: str) -> PublicKey:
         path = os.path.join(self.directory, _KEYS, name)
         with open_regular(folder, name, path=shown(path), max_bytes=MAX_KEY_BYTES) as descriptor:
-            check_owner(descriptor, path)
+            self.state.add_file(path, check_owner(descriptor, path))
             content = read_all(descriptor, path=shown(path), max_bytes=MAX_KEY_BYTES)
         return load_public_key(content, path=path)
+
+    def _note(self, relative: str, status: os.stat_result) -> None:
+        """Note a file that is about to be read, and the folders it was reached through."""
+        at = self.directory
+        *folders, name = relative.split("/")
+        for folder in folders:
+            at = os.path.join(at, folder)
+            try:
+                self.state.add_folder(at, os.lstat(at))
+            except OSError:
+                self.state.doubt()  # it was there a moment ago
+        self.state.add_file(os.path.join(at, name), status)
 
     def _no_keys(self, what: str) -> IntegrityError:
         return IntegrityError(
