@@ -45,6 +45,9 @@ class _Idle:
         while connection.recv(4096):
             continue
 
+    def silent(self) -> None:
+        """There was nothing to answer."""
+
     def close(self) -> None:
         """The end of the plugin is the end of the stream."""
 

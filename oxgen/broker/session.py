@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import threading
@@ -99,11 +100,15 @@ class Broker:
         self._waiting: tuple[dict[str, object], int] | None = None
         self._omitted = 0
         self._findings_bytes = 0
-        self._emitted = Emitted(token_plugin)
         self._counts: dict[str, int] = defaultdict(int)
         self._records = 0
         self._began = time.monotonic()
+        self._began_at = time.time()
         self.failure: BaseException | None = None
+
+    @functools.cached_property
+    def _emitted(self) -> Emitted:
+        return Emitted(self._plugin, self._began_at)
 
     @property
     def findings(self) -> int:
@@ -118,22 +123,15 @@ class Broker:
         ancillary data, so the kernel closes descriptors that the plugin passes (unix(7)).
         """
         with self._lock:
-            if self._served:
-                raise RuntimeError(
-                    "a Broker serves one connection; make another one for another run"
-                )
-            self._served = True
+            self._begin()
             if self._closed:
                 connection.close()
                 return
             self._connection = connection
         reason = "error"
         try:
-            if _has_ended(connection):
-                reason = "eof"
-            else:
-                connection.settimeout(SEND_SECONDS)
-                reason = self._serve(connection)
+            connection.settimeout(SEND_SECONDS)
+            reason = self._serve(connection)
         except OSError as exc:
             reason = "closed" if self._closed else f"connection: {exc.strerror or 'lost'}"
         finally:
@@ -141,6 +139,16 @@ class Broker:
                 self._connection = None
             connection.close()
             self._finish(reason)
+
+    def silent(self) -> None:
+        """Record that the plugin ended and never called; there is nothing to serve."""
+        self._begin()
+        self._finish("eof")
+
+    def _begin(self) -> None:
+        if self._served:
+            raise RuntimeError("a Broker serves one connection; make another one for another run")
+        self._served = True
 
     def close(self) -> None:
         """End the session from another thread, or keep it from starting; doing it twice is fine."""
@@ -436,14 +444,6 @@ class Broker:
             )
         except _SessionEnd:
             return  # `failure` holds the cause.
-
-
-def _has_ended(connection: socket.socket) -> bool:
-    """Whether the plugin closed its end without a word."""
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except (BlockingIOError, ConnectionResetError):
-        return False
 
 
 def _size(flow: dict[str, object]) -> int:

@@ -47,7 +47,6 @@ _checked: set[str] = set()
 _CHECKED_MAX = 256
 #: Numbers within this are written as Python writes them, which is JSON; NaN is not within.
 _PLAIN_MAX = 1 << 53
-_PLAIN = frozenset({type(None), bool, int, str})
 
 
 class AuditLog(Closes):
@@ -88,19 +87,16 @@ class AuditLog(Closes):
         """Write one record and return its sequence number.
 
         Field values are None, bool, int, finite float, str, and lists and dicts of these. Raises
-        ``UsageError`` for anything else, a malformed or reserved name, and for a field that is
-        named like a secret; ``OSError`` where the record is not in the file.
+        ``UsageError`` for anything else (where a record is kept), a malformed or reserved name, and
+        for a field that is named like a secret; ``OSError`` where the record is not in the file.
         """
-        if not isinstance(event, str) or (
-            event not in EVENTS and _EVENT.fullmatch(event) is None
-        ):
+        if not isinstance(event, str) or (event not in EVENTS and _EVENT.fullmatch(event) is None):
             raise UsageError(f"event must match {_EVENT.pattern}, got {event!r:.80}")
         if not fields.keys() <= _checked:
             for name in fields:
                 _check_field(name)
-        if self._path is None:
-            members = [_json(event, value) for value in fields.values() if type(value) not in _PLAIN]
-        else:
+        members: list[str] = []
+        if self._path is not None:
             members = [f'"{name}":{_json(event, value)}' for name, value in fields.items()]
         with self._lock:
             if self._closed:

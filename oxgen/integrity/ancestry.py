@@ -31,7 +31,8 @@ def open_by_safe_way(path: str, state: State, *, strict: bool) -> Iterator[int]:
 
     They may belong to root and to the caller and, unless ``strict``, to one other user: the
     operator named a directory of theirs. ``strict`` also refuses a link at the end of the path.
-    The directory itself is the caller's to check. What is gone through is noted in ``state``. Raises ``IntegrityError`` ``untrusted_root``
+    The directory itself is the caller's to check. What is gone through is noted in ``state``.
+    Raises ``IntegrityError`` ``untrusted_root``
     that names the component and the remedy, and ``OSError`` where something is not there.
     """
     walk = _Walk(strict, state)

@@ -68,7 +68,7 @@ def approve(plugin: str | os.PathLike[str], root: TrustRoot) -> Approved:
     verdict rests on is the one that was read then and has not been written since: a key or a line
     that is taken away counts from the next call on, in every process.
     """
-    key = (root.directory, root.implicit, os.geteuid(), checked_name(plugin))
+    key = (root.directory, root.implicit, os.geteuid(), os.fsdecode(plugin))
     known = recall(key)
     if known is not None:
         return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from ..closing import Closes
 from ..manifest import Manifest
@@ -18,8 +19,9 @@ class Sealed:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
-    def __del__(self) -> None:
-        os.close(self.descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # The default: at exit the names of a module may be gone before its objects.
+        close(self.descriptor)
 
 
 class Approved(Closes):

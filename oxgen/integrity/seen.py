@@ -36,6 +36,8 @@ class _Verdict:
 
     def holds(self, text: str) -> bool:
         """Whether ``text`` means the same as then, and all that was looked at is as it was."""
+        if text in (self.folder, self.manifest):
+            return self.state.holds()
         if self.named == "folder":
             same = self.state.is_at(text, self.folder)
         elif self.named == "manifest":

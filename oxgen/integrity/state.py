@@ -1,11 +1,11 @@
 """State: what a verdict rests on, so that it can be asked whether all of it is as it was.
 
-A verdict is about bytes: those of the list, the keys, the manifest, the signature, the artifact. The
-identity of a file (device, inode, size, times, mode, owner) only says whether reading it again would
-read the same bytes. It is taken of the descriptor that is then read. Two files never share one, but
-for this: a file that is changed in place twice within one tick of the kernel's clock has the same
-times after both (git knows this as "racily clean"). So an identity counts only if its ctime, which
-nobody can set, was well in the past before the file was read.
+A verdict is about bytes: of the list, the keys, the manifest, the signature, the artifact. The
+identity of a file (device, inode, size, times, mode, owner) only says whether reading it again
+would read the same bytes. It is taken of the descriptor that is then read. Two states of a file
+never share one, but for this: a file that is changed in place twice within one tick of the kernel's
+clock has the same times after both (git knows it as "racily clean"). So an identity counts only if
+its ctime, which nobody can set, was well in the past before the file was read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _COARSE_TICK_NS = 3_000_000_000
 #: Where an identity is up to date at once. Over a network, or out of another kernel or a daemon, it
 #: may be that of a moment ago, and a key that was taken away would count for as long.
 _LOCAL = frozenset(
-    "bcachefs btrfs erofs ext2 ext3 ext4 f2fs jfs overlay ramfs rootfs squashfs tmpfs xfs zfs".split()
+    {"bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs"}
+    | {"rootfs", "squashfs", "tmpfs", "xfs", "zfs"}
 )
 _MOUNTS = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -44,7 +45,7 @@ class State:
         self._settled = True
 
     def add_file(self, path: str, status: os.stat_result) -> None:
-        """Note a file, link or listed folder that is about to be read, by the look at its descriptor."""
+        """Note a file, link or listed folder that is about to be read; what fstat said of it."""
         settled = _is_settled(status.st_ctime_ns, time.time_ns())
         self._settled = self._settled and settled
         self._files[path] = (path, status[:7], status.st_mtime_ns, status.st_ctime_ns)

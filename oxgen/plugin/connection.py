@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import socket
 import threading
@@ -16,15 +17,17 @@ _JOIN_SECONDS = 5.0
 
 
 class Serves(Protocol):
-    """What answers a plugin's calls."""
+    """What answers a plugin's calls. The plugin speaks first."""
 
     def serve(self, connection: socket.socket) -> None:
-        """Answer calls until the connection ends or ``close`` is called.
+        """Answer calls until the connection ends or ``close`` is called, and close it.
 
-        Called once a run: in a thread of its own for the session when the plugin has written its
-        first byte (the plugin speaks first), or, for a plugin that never did, when it has ended,
-        with a connection that is at its end.
+        Called in a thread of its own for the session, when the plugin has written its first byte or
+        closed its end.
         """
+
+    def silent(self) -> None:
+        """Take note that the plugin ended and never spoke: ``serve`` will not be called."""
 
     def close(self) -> None:
         """Make ``serve`` return."""
@@ -38,7 +41,17 @@ class Connection:
     so (``EPIPE``).
     """
 
-    __slots__ = ("__weakref__", "_begun", "_broker", "_ended", "_failure", "_ours", "_served", "theirs")
+    __slots__ = (
+        "__weakref__",
+        "_begun",
+        "_broker",
+        "_ended",
+        "_failure",
+        "_ours",
+        "_served",
+        "_service",
+        "_theirs",
+    )
 
     def __init__(self, broker: Serves) -> None:
         self._broker = broker
@@ -46,9 +59,12 @@ class Connection:
         self._served.acquire()
         self._failure: BaseException | None = None
         self._begun = self._ended = False
-        service().get_ready()
         try:
-            self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._service = service()
+            # Those of the C module: they own their descriptors from the first instant, whereas
+            # socket.socketpair() has them as bare numbers for a moment, in which an interrupt
+            # would leak them.
+            self._ours, self._theirs = _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as exc:
             raise LaunchError(
                 "broker",
@@ -56,6 +72,7 @@ class Connection:
                 f"the plugin's connection cannot be made: {exc.strerror}",
                 remedy="raise the limit of open files (ulimit -n), or run fewer at once",
             ) from exc
+        self._service.get_ready()
 
     def __enter__(self) -> Connection:
         return self
@@ -68,16 +85,25 @@ class Connection:
         """The descriptor of our end."""
         return self._ours.fileno()
 
+    @property
+    def theirs(self) -> int:
+        """The descriptor of the plugin's end."""
+        return self._theirs.fileno()
+
     def begin(self) -> None:
         """Serve from now on: the plugin has its end."""
+        self._service.watch(self)
+        # Not before: after an interrupt in between, nobody may ever come to serve.
         self._begun = True
-        service().watch(self)
 
     def heard(self) -> None:
-        """Serve, in a thread of the service."""
+        """Serve, in a thread of the service (where no interrupt is raised)."""
         try:
-            self.theirs.close()
-            self._broker.serve(self._ours)
+            self._theirs.close()
+            number = self._ours.detach()
+            if number < 0:
+                return  # the run was interrupted in the moment in which this was begun
+            self._broker.serve(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, number))
         except BaseException as exc:
             self._failure = exc  # raised by `end`, in the thread that runs the plugin
         finally:
@@ -86,14 +112,16 @@ class Connection:
     def end(self) -> None:
         """Answer what the plugin wrote before it ended, then stop. May be called twice.
 
-        Raises what the broker's ``serve`` raised.
+        Raises what the broker raised.
         """
         if self._ended:
             return
         if self._begun:
             self._begun = False
             self._finish()
-        self.theirs.close()
+        else:
+            self._service.withdraw(self._ours.fileno())
+        self._theirs.close()
         self._broker.close()
         self._ours.close()
         self._ended = True
@@ -102,15 +130,15 @@ class Connection:
 
     def _finish(self) -> None:
         # Withdrawn before anything is closed, or the end of the stream would wake a thread.
-        if service().withdraw(self.number):
-            # Nobody has the plugin's end any more but us, or it is no use to them.
+        if self._service.withdraw(self._ours.fileno()):
+            # Nobody else has the plugin's end any more, or it is no use to them.
             self._ours.shutdown(socket.SHUT_RD)
             if not self._ours.recv(1, socket.MSG_PEEK):
-                self._broker.serve(self._ours)
+                self._broker.silent()
                 return
-            service().watch(self)  # it spoke in its last moment
+            self._service.watch(self)  # it spoke in its last moment
         # Everybody who could write is dead: the thread reads to the end of the stream.
-        self.theirs.close()
+        self._theirs.close()
         if not self._served.acquire(timeout=_JOIN_SECONDS):
             self._broker.close()
             self._served.acquire(timeout=_JOIN_SECONDS)

@@ -46,9 +46,7 @@ def run_plugin(
     manifest = approved.manifest
     bounds = limits or manifest.limits or _LIMITS
     runtime = manifest.runtime
-    program = _program(
-        approved.descriptor, approved.digest, manifest.entry, runtime, approved.path
-    )
+    program = _program(approved.descriptor, approved.digest, manifest.entry, runtime, approved.path)
     pool = launcher or _launch.default_launcher()
     with Connection(broker) as connection:
         order = _launch.Order(
@@ -59,7 +57,7 @@ def run_plugin(
             run_id=run_id or new_run_id(),
             stdout=_launch.standard_stream(1, capture=capture_output),
             stderr=_launch.standard_stream(2, capture=capture_output),
-            broker=connection.theirs.fileno(),
+            broker=connection.theirs,
             env={"OXGEN_BROKER": _BROKER, "OXGEN_CAPABILITY_TOKEN": token},
             task_id=task_id,
         )

@@ -9,6 +9,7 @@ up its own run only, and a first call never waits for a thread to be made.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import os
@@ -25,6 +26,7 @@ __all__ = ["IDLE_SECONDS", "Heard", "Service", "service"]
 IDLE_SECONDS = 5.0
 #: So many wait at most once there is nothing to do; one that has served ends if there are as many.
 _IDLE_MOST = 4
+_START_SECONDS = 5.0
 #: EPOLLONESHOT: one thread is told, once. A forked child that still holds a connection's file keeps
 #: the kernel's entry alive after we have closed ours (epoll(7), Q6), and must not make us spin.
 _EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
@@ -72,8 +74,15 @@ class Service:
         """Watch no more; False where a thread has begun to serve."""
         if self._awaited.pop(number, None) is None:
             return False
-        self._epoll.unregister(number)
+        self._leave(number)
         return True
+
+    def _leave(self, number: int) -> None:
+        # Before it is closed: of what a forked child still holds, the kernel would keep the entry.
+        try:
+            self._epoll.unregister(number)
+        except FileNotFoundError:
+            return  # an interrupt, or a look at an older event, came before it was registered
 
     def abandon(self) -> None:
         """After a fork, in the child: the threads are the parent's, and so are the entries."""
@@ -83,21 +92,34 @@ class Service:
         with self._starting:
             if self._idle:
                 return
-            thread = threading.Thread(target=self._run, name="oxgen-broker", daemon=True)
-            self._idle.add(thread)
+            refused: list[RuntimeError] = []
+            started = threading.Lock()
+            started.acquire()
             try:
-                thread.start()
-            except BaseException as exc:
-                # One that did start all the same says so itself, in its first step.
-                self._idle.discard(thread)
-                if not isinstance(exc, RuntimeError):
-                    raise
+                # A thread that starts the thread: Thread.start() in a main thread that is
+                # interrupted may leave one that ends with a traceback.
+                _thread.start_new_thread(self._start_here, (started, refused))
+                started.acquire(timeout=_START_SECONDS)
+            except RuntimeError as exc:
+                refused.append(exc)
+            if refused:
                 raise LaunchError(
                     "broker",
                     errno.EAGAIN,
                     "no thread can be started to answer the plugin",
                     remedy="raise the limit of processes (ulimit -u, pids.max), or run fewer",
-                ) from exc
+                ) from refused[0]
+
+    def _start_here(self, started: threading.Lock, refused: list[RuntimeError]) -> None:
+        thread = threading.Thread(target=self._run, name="oxgen-broker", daemon=True)
+        self._idle.add(thread)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            self._idle.discard(thread)
+            refused.append(exc)
+        finally:
+            started.release()
 
     def _run(self) -> None:
         me = threading.current_thread()
@@ -106,12 +128,16 @@ class Service:
             events = self._epoll.poll(IDLE_SECONDS, 1)
             self._idle.discard(me)
             if not events:
-                if self._idle or not self._awaited:
+                if self._idle or not self._is_needed():
                     return
                 continue
             self._serve(events[0][0])
             if len(self._idle) >= _IDLE_MOST:
                 return
+
+    def _is_needed(self) -> bool:
+        # Of a run that was interrupted an entry may be left, until its number is used again.
+        return any(entry() is not None for entry in list(self._awaited.values()))
 
     def _serve(self, number: int) -> None:
         # The number may be that of a later connection by now. That one is then served before it
@@ -120,9 +146,8 @@ class Service:
         plugin = None if entry is None else entry()
         if plugin is None:
             return
-        # What a forked child still holds would stay in the kernel's set.
-        self._epoll.unregister(number)
-        if self._awaited and not self._idle:
+        self._leave(number)
+        if not self._idle and self._is_needed():
             # Without one more thread the others are heard when this session ends; ``watch`` has
             # told the next caller.
             with contextlib.suppress(LaunchError):

@@ -37,6 +37,9 @@ class Echo:
                 stream.write(b"you said " + line)
         self.returned = True
 
+    def silent(self) -> None:
+        """There was nothing to answer."""
+
     def close(self) -> None:
         """The end of the plugin is the end of the stream."""
 
@@ -111,7 +114,7 @@ def test_the_broker_is_heard_and_answers(approved: Approved) -> None:
 
 def test_the_brokers_thread_has_returned_when_the_run_does(approved: Approved) -> None:
     echo = Echo()
-    look(approved, broker=echo)
+    look(approved, "ask-broker", "hello", broker=echo)
     assert echo.returned
 
 
