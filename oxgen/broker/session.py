@@ -154,6 +154,8 @@ class Broker:
         """End the session from another thread, or keep it from starting; doing it twice is fine."""
         with self._lock:
             self._closed = True
+            if not self._served:
+                self._issuer.forget_run(self._run_id)  # the plugin never ran
             if self._connection is not None:
                 try:
                     self._connection.shutdown(socket.SHUT_RDWR)
@@ -432,8 +434,7 @@ class Broker:
 
     def _finish(self, reason: str) -> None:
         token = self._token
-        if token is not None:
-            self._issuer.release(token.id)
+        self._issuer.forget_run(self._run_id)
         try:
             self._write_record(
                 "plugin_disconnect",

@@ -25,6 +25,9 @@ class Capability(str, Enum):
     CAP_STORAGE = "CAP_STORAGE"
     CAP_AI_ANALYSIS = "CAP_AI_ANALYSIS"
 
+    # That of Enum is a function of Python, and every look into a table of them would call it.
+    __hash__ = str.__hash__
+
     # Without this, str() and format() of a str-Enum differ between Python 3.10, 3.11 and 3.12.
     def __str__(self) -> str:
         return str(self.value)

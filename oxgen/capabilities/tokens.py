@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import math
+import os
 import re
 import secrets
 import threading
@@ -78,7 +79,8 @@ class Issuer:
 
     The issuer remembers the tokens that are good, not those that are bad: revoking forgets one, and
     what is not remembered is refused. So revocation holds at once and for ever, and memory is
-    bounded by ``max_tokens``: expired tokens that no session holds are forgotten by themselves.
+    bounded by ``max_tokens``: expired tokens that no session holds are forgotten by themselves, and
+    those of a run when its broker ends.
 
     Revoking is for programs that embed the library (``revoke``, ``revoke_plugin``, ``revoke_run``):
     no command of this version calls it.
@@ -104,6 +106,8 @@ class Issuer:
         self._clock = clock
         self._lock = threading.Lock()
         self._live: dict[str, _Grant] = {}
+        #: The tokens of each run: nearly always one.
+        self._runs: dict[str, list[str]] = {}
         self._sweep_at = min(_SWEEP_LEAST, max_tokens)
 
     def grant(
@@ -121,17 +125,15 @@ class Issuer:
         (``unknown_capability``, ``needs_capability``) and when ``max_tokens`` live tokens exist
         (``too_many``).
         """
-        _check_name("plugin", plugin)
         _check_name("run_id", run_id)
         granted = parse_capabilities(capabilities)
+        names, head, middle = _wording(plugin, granted)
         lifetime_ns = _lifetime_ns(seconds)
-        token_id = secrets.token_hex(16)
+        token_id = os.urandom(16).hex()
         expires_ns = self._clock() + lifetime_ns
-        names = _names(granted)
-        # Canonical: members sorted, no blanks, ASCII only.
+        # Canonical JSON: members sorted, no blanks, ASCII only.
         payload = (
-            f'{{"capabilities":{names[1]},"expires_ns":{expires_ns},"id":"{token_id}",'
-            f'"plugin":{_text(plugin)},"run":{_text(run_id)},"version":1}}'
+            f'{head}{expires_ns},"id":"{token_id}",{middle}{_text(run_id)},"version":1}}'
         ).encode("ascii")
         if self._audit is not None:
             self._audit.record(
@@ -140,11 +142,13 @@ class Issuer:
                 plugin=plugin,
                 run_id=run_id,
                 token_id=token_id,
-                capabilities=names[0],
+                capabilities=names,
                 seconds=float(seconds),
             )
         with self._lock:
-            self._make_room()
+            if len(self._live) >= self._sweep_at:
+                self._make_room()
+            self._runs.setdefault(run_id, []).append(token_id)
             self._live[token_id] = _Grant(plugin, run_id, expires_ns)
         return _encode(payload + self._mac(payload))
 
@@ -193,7 +197,25 @@ class Issuer:
     def release(self, token_id: str) -> None:
         """End the session of a token and forget it: it opens no other one."""
         with self._lock:
-            self._live.pop(token_id, None)
+            self._forget(token_id)
+
+    def forget_run(self, run_id: str) -> None:
+        """Forget the tokens of a run that has ended: they are good for nothing else."""
+        with self._lock:
+            for token_id in self._runs.pop(run_id, ()):
+                self._live.pop(token_id, None)
+
+    def _forget(self, token_id: str) -> bool:
+        # Called with the lock held.
+        grant = self._live.pop(token_id, None)
+        if grant is None:
+            return False
+        of_run = self._runs.get(grant.run_id, [])
+        if token_id in of_run:
+            of_run.remove(token_id)
+        if not of_run:
+            self._runs.pop(grant.run_id, None)
+        return True
 
     def revoke(self, token: str) -> bool:
         """Take a token back; return False if it was not good any more.
@@ -203,7 +225,7 @@ class Issuer:
         """
         opened = self._open(token)
         with self._lock:
-            known = self._live.pop(opened.id, None) is not None
+            known = self._forget(opened.id)
         self._record_revocation("token", opened.id, opened.plugin, int(known))
         return known
 
@@ -234,7 +256,7 @@ class Issuer:
         with self._lock:
             found = [token_id for token_id, grant in self._live.items() if chosen(grant)]
             for token_id in found:
-                del self._live[token_id]
+                self._forget(token_id)
         self._record_revocation(kind, "", name, len(found))
         return len(found)
 
@@ -250,16 +272,16 @@ class Issuer:
             )
 
     def _make_room(self) -> None:
-        # Called with the lock held. Sweeping whenever the number has doubled keeps a grant O(1) on
+        # Called with the lock held, whenever the number has doubled: that keeps a grant O(1) on
         # average and the memory within twice of what is needed.
-        if len(self._live) < self._sweep_at:
-            return
         now_ns = self._clock()
-        self._live = {
-            token_id: grant
+        expired = [
+            token_id
             for token_id, grant in self._live.items()
-            if grant.held or grant.expires_ns > now_ns
-        }
+            if not grant.held and grant.expires_ns <= now_ns
+        ]
+        for token_id in expired:
+            self._forget(token_id)
         if len(self._live) >= self._max_tokens:
             raise CapabilityError(
                 "too_many",
@@ -292,10 +314,16 @@ class Issuer:
 
 
 @functools.lru_cache(maxsize=256)
-def _names(capabilities: tuple[Capability, ...]) -> tuple[list[str], str]:
-    """Return the names, and the same as JSON. Nobody changes the list."""
+def _known_wording(plugin: str, capabilities: tuple[Capability, ...]) -> tuple[list[str], str, str]:
     names = [each.value for each in capabilities]
-    return names, json.dumps(names, separators=(",", ":"))
+    listed = json.dumps(names, separators=(",", ":"))
+    return names, f'{{"capabilities":{listed},"expires_ns":', f'"plugin":{_text(plugin)},"run":'
+
+
+def _wording(plugin: str, capabilities: tuple[Capability, ...]) -> tuple[list[str], str, str]:
+    """Return the capabilities' names and what is the same in every payload of a plugin."""
+    _check_name("plugin", plugin)
+    return _known_wording(plugin, capabilities)
 
 
 def _check_name(field: str, name: object) -> None:

@@ -585,6 +585,22 @@ def test_control_recvmsg_would_receive_passed_descriptors() -> None:
         os.close(int.from_bytes(ancillary[0][2][:4], "little"))
 
 
+@pytest.mark.parametrize("ending", ["silent", "close"])
+def test_token_of_a_plugin_that_never_spoke_is_forgotten(ending: str) -> None:
+    issuer = Issuer()
+    issuer.grant(plugin="scan", run_id="run-1", capabilities=[])
+    broker = Broker(
+        issuer=issuer,
+        token_plugin="scan",
+        run_id="run-1",
+        flows=None,
+        on_finding=print,
+        audit=AuditLog(None),
+    )
+    getattr(broker, ending)()
+    assert issuer.live == 0
+
+
 def test_second_serve_is_refused(open_session: Any) -> None:
     session = open_session()
     session.hello()

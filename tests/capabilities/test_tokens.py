@@ -389,3 +389,27 @@ def test_grant_and_revocation_are_recorded(tmp_path) -> None:  # type: ignore[no
     events = [json.loads(line)["event"] for line in path.read_bytes().splitlines()]
     assert events == ["capability_grant", "capability_revoked"]
     assert token not in path.read_text()
+
+
+def test_tokens_of_a_run_that_ended_are_forgotten() -> None:
+    issuer = Issuer()
+    first, second = (
+        issuer.grant(plugin=name, run_id="run-1", capabilities=[]) for name in ("scan", "other")
+    )
+    kept = issuer.grant(plugin="scan", run_id="run-2", capabilities=[])
+    issuer.revoke(second)
+    issuer.forget_run("run-1")
+    issuer.forget_run("run-1")
+    assert issuer.live == 1
+    with pytest.raises(CapabilityError) as caught:
+        issuer.verify(first, plugin="scan", run_id="run-1")
+    assert caught.value.reason == "revoked"
+    assert issuer.verify(kept, plugin="scan", run_id="run-2").run_id == "run-2"
+
+
+def test_runs_without_end_that_say_nothing_do_not_use_the_tokens_up() -> None:
+    issuer = Issuer(max_tokens=4)
+    for number in range(100):
+        issuer.grant(plugin="scan", run_id=f"run-{number}", capabilities=[])
+        issuer.forget_run(f"run-{number}")
+    assert issuer.live == 0
