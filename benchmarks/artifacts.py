@@ -1,13 +1,16 @@
 """Artifacts: a verified plugin against the same program unverified, whatever its size.
 
 A plugin that was approved is a sealed object: it is neither hashed nor copied again. What a plugin
-has beside the launch is its broker, so there is a row with one that does nothing and a row with the
-real one; a third row approves the plugin anew each time, which hashes it.
+has beside the launch is its broker, so there is a row with one that does nothing, a row with the
+real one and a token, neither of which the plugin talks to, and one with a plugin that says hello.
+Two more approve the plugin for each launch: one that was approved before and has not changed, and
+one that was touched in between, so that all of it is read and hashed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -27,18 +30,29 @@ from .measure import Row, every, measure
 from .ours import Ours, checked
 from .targets import Workshop
 
-__all__ = ["ANEW", "SIZES_MIB", "UNVERIFIED", "VERIFIED", "VERIFIED_BROKER", "measure_artifacts"]
+__all__ = [
+    "ANEW",
+    "HELLO",
+    "SEEN",
+    "SIZES_MIB",
+    "UNVERIFIED",
+    "VERIFIED",
+    "VERIFIED_BROKER",
+    "measure_artifacts",
+]
 
 SIZES_MIB = (0.1, 2.0, 20.0, 100.0)
 UNVERIFIED = "oxgen.run, unverified"
 VERIFIED = "run_plugin, broker does nothing"
 VERIFIED_BROKER = "run_plugin, broker and token"
-ANEW = "approve and run_plugin, broker does nothing"
+HELLO = "run_plugin, the plugin says hello"
+SEEN = "approve and run_plugin, approved before"
+ANEW = "approve and run_plugin, touched in between"
 _PROVED = "run_plugin"
 
 
 class _Idle:
-    """A broker that answers nothing: it waits for the end of the plugin."""
+    """A broker that answers nothing: it waits for the end of the plugin, if that ever speaks."""
 
     def serve(self, connection: socket.socket) -> None:
         """Return when the plugin's end of the connection is closed."""
@@ -118,9 +132,14 @@ def _idle(approved: Approved, launcher: oxgen.Launcher) -> oxgen.Completed:
     return run_plugin(approved, broker=_Idle(), token="", capture_output=True, launcher=launcher)
 
 
-def _anew(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Completed:
+def _approved(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Completed:
     with approve(folder, root) as approved:
         return _idle(approved, launcher)
+
+
+def _anew(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Completed:
+    os.utime(folder / "artifact")
+    return _approved(folder, root, launcher)
 
 
 def _row(way: str, size_mib: float, launch: Callable[[], oxgen.Completed]) -> Row:
@@ -153,9 +172,19 @@ def measure_artifacts(
                 UNVERIFIED: partial(oxgen.run, [program], launcher=pool, capture_output=True),
                 VERIFIED: partial(_idle, approved, pool),
                 VERIFIED_BROKER: partial(_with_broker, approved, issuer, audit, pool),
-                ANEW: partial(_anew, folder, trusted.root, pool),
+                SEEN: partial(_approved, folder, trusted.root, pool),
+                ANEW: partial(_anew, trusted.add(f"touched-{number}", program), trusted.root, pool),
             }
             rows += [_row(way, size, launch) for way, launch in ways.items()]
+        program = workshop.helper("hello")
+        approved = held.enter_context(approve(trusted.add("hello", program), trusted.root))
+        size = round(approved.size / oxgen.MIB, 2)
+        rows += [
+            _row(
+                UNVERIFIED, size, partial(oxgen.run, [program], launcher=pool, capture_output=True)
+            ),
+            _row(HELLO, size, partial(_with_broker, approved, issuer, audit, pool)),
+        ]
         series = measure(rows, seconds)
     found = []
     for row in rows:

@@ -407,7 +407,7 @@ def test_tokens_of_a_run_that_ended_are_forgotten() -> None:
     assert issuer.verify(kept, plugin="scan", run_id="run-2").run_id == "run-2"
 
 
-def test_runs_without_end_that_say_nothing_do_not_use_the_tokens_up() -> None:
+def test_plugins_that_say_nothing_do_not_use_the_tokens_up() -> None:
     issuer = Issuer(max_tokens=4)
     for number in range(100):
         issuer.grant(plugin="scan", run_id=f"run-{number}", capabilities=[])
