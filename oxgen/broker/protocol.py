@@ -173,7 +173,7 @@ def error_line(request_id: str | int | None, error: RpcError) -> bytes:
 
 
 def _line(message: dict[str, object]) -> bytes:
-    return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encode(message).encode("ascii") + b"\n"
 
 
 class _DuplicateKey(Exception):
@@ -198,6 +198,13 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+#: Made once: the functions of `json` make a new one for each call with arguments.
+_decode = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole
+).decode
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
 def _parse(line: bytes) -> object:
     try:
         text = line.decode("utf-8")
@@ -206,9 +213,7 @@ def _parse(line: bytes) -> object:
     if _depth_exceeded(text):
         raise _parse_error(f"the line is nested deeper than {MAX_DEPTH} levels")
     try:
-        return json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole
-        )
+        return _decode(text)
     except _DuplicateKey:
         raise _invalid("an object names a member twice") from None
     except RecursionError:

@@ -125,9 +125,8 @@ class Issuer:
         (``unknown_capability``, ``needs_capability``) and when ``max_tokens`` live tokens exist
         (``too_many``).
         """
+        names, head, middle = _wording(plugin, capabilities)
         _check_name("run_id", run_id)
-        granted = parse_capabilities(capabilities)
-        names, head, middle = _wording(plugin, granted)
         lifetime_ns = _lifetime_ns(seconds)
         token_id = os.urandom(16).hex()
         expires_ns = self._clock() + lifetime_ns
@@ -313,17 +312,17 @@ class Issuer:
         )
 
 
+def _wording(plugin: str, capabilities: Iterable[Capability]) -> tuple[list[str], str, str]:
+    """Return the names of the capabilities, and what is the same in all payloads of a plugin."""
+    _check_name("plugin", plugin)
+    return _known_wording(plugin, parse_capabilities(capabilities))
+
+
 @functools.lru_cache(maxsize=256)
 def _known_wording(plugin: str, capabilities: tuple[Capability, ...]) -> tuple[list[str], str, str]:
     names = [each.value for each in capabilities]
     listed = json.dumps(names, separators=(",", ":"))
     return names, f'{{"capabilities":{listed},"expires_ns":', f'"plugin":{_text(plugin)},"run":'
-
-
-def _wording(plugin: str, capabilities: tuple[Capability, ...]) -> tuple[list[str], str, str]:
-    """Return the capabilities' names and what is the same in every payload of a plugin."""
-    _check_name("plugin", plugin)
-    return _known_wording(plugin, capabilities)
 
 
 def _check_name(field: str, name: object) -> None:
