@@ -55,7 +55,6 @@ def run_plugin(
         raise UsageError(f"a plugin must have been approved, got {approved!r}")
     manifest = approved.manifest
     bounds = limits or manifest.limits or Limits()
-    box = Sandbox(runtime=manifest.runtime)
     program = _launch.verified_program(
         approved.descriptor,
         approved.digest,
@@ -63,13 +62,12 @@ def run_plugin(
         runtime=manifest.runtime,
         path=approved.path,
     )
-    pool = launcher or _launch.default_launcher()
+    words = (approved.entry, *args)
+    plan = _launch.plan_of(program, words, Sandbox(runtime=manifest.runtime), bounds, tenant)
     with _Connection(broker) as connection:
         order = _launch.Order(
-            args=(approved.entry, *args),
             program=program,
-            sandbox=box,
-            limits=bounds,
+            plan=plan,
             run_id=run_id or new_run_id(),
             stdout=_launch.standard_stream(1, capture=capture_output),
             stderr=_launch.standard_stream(2, capture=capture_output),
@@ -80,13 +78,12 @@ def run_plugin(
             },
             task_id=task_id,
         )
-        with _launch.under_way(pool, order, tenant=tenant) as (lease, execution):
-            connection.begin()
-            execution.run_to_end()
-            if not capture_output:
-                execution.flush(execution.patience())
-            completed = execution.complete(on_end=connection.end)
-    return lease.account(completed)
+        return _launch.carry_out(
+            launcher or _launch.default_launcher(),
+            order,
+            on_start=connection.begin,
+            on_end=connection.end,
+        )
 
 
 class _Connection:
