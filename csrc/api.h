@@ -84,6 +84,18 @@ struct ox_problem {
 /* Open a file for reading: no terminal becomes ours, and no FIFO makes us wait for its writer. */
 int ox_open_to_read(const char *path, int *ret_fd);
 
+/* What tells one state of one file from any other. */
+struct ox_file_state {
+    uint64_t device;
+    uint64_t inode;
+    int64_t size;
+    int64_t mtime_ns;
+    int64_t ctime_ns;
+};
+
+/* 1 when the path names that file in that state, 0 when not. */
+int ox_file_is(const char *path, const struct ox_file_state *state);
+
 /* A second descriptor of the same open file. */
 int ox_duplicate(int fd, int *ret_fd);
 
@@ -244,8 +256,12 @@ struct ox_run_spec {
     int64_t open_files;
     int64_t file_bytes;
     int64_t processes;
+    int named;   /* the cell shows descriptors as files (/proc): pipes can be opened by name */
     int confirm; /* ox_run_step also returns when the program has started */
     int wake;    /* readable: somebody called ox_run_cancel; -1: none */
+    /* For so long after the request, at most a millisecond, a step looks for the end without sleeping:
+     * to be roused costs more than a short program takes. Not while others want the processor. */
+    int64_t spin_ns;
 };
 
 struct ox_outcome {

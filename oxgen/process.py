@@ -55,25 +55,17 @@ def run(
     request = Request(
         args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
     )
-    pool = launcher or _launch.default_launcher()
-    with _launch.open_program(request.words[0], request.box.runtime) as program:
-        order = _launch.Order(
-            args=request.words,
-            program=program,
-            sandbox=request.box,
-            limits=request.bounds,
-            run_id=new_run_id(),
-            input=input,
-            stdout=_launch.standard_stream(1, capture=capture_output),
-            stderr=_launch.standard_stream(2, capture=capture_output),
-            task_id=task_id,
-        )
-        with _launch.under_way(pool, order, tenant=tenant) as (lease, execution):
-            execution.run_to_end()
-            if not capture_output:
-                execution.flush(execution.patience())
-            completed = execution.complete()
-    completed = lease.account(completed)
+    program, plan = _planned(request)
+    order = _launch.Order(
+        program=program,
+        plan=plan,
+        run_id=new_run_id(),
+        input=input,
+        stdout=_launch.standard_stream(1, capture=capture_output),
+        stderr=_launch.standard_stream(2, capture=capture_output),
+        task_id=task_id,
+    )
+    completed = _launch.carry_out(launcher or _launch.default_launcher(), order)
     if check:
         completed.check_returncode()
     return completed
@@ -106,10 +98,11 @@ def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confi
     box, bounds = sandbox or Sandbox(), limits or Limits()
     try:
         # The launcher's own executable is a program that is surely there.
+        program = _launch.open_program(_launch.EXECUTABLE, "auto")
+        plan = _launch.plan_of(program, (_launch.EXECUTABLE,), box, bounds, "")
         with (
-            _launch.open_program(_launch.EXECUTABLE, "auto") as program,
             _launch.Launcher(cells=1) as pool,
-            pool.lease(program, bounds, runtime=box.runtime, tenant="") as lease,
+            pool.lease(program, plan.tenancy) as lease,
         ):
             return lease.cell.recipe.confinement
     except UnsupportedError as refused:
@@ -181,24 +174,24 @@ class Process(Closes):
     def _supervise(self, request: Request, launcher: _launch.Launcher) -> None:
         ours = self._ours
         try:
-            with _launch.open_program(request.words[0], request.box.runtime) as program:
-                order = _launch.Order(
-                    args=request.words,
-                    program=program,
-                    sandbox=request.box,
-                    limits=request.bounds,
-                    run_id=self.run_id,
-                    stdin=_launch.Stream(mode="direct", descriptor=ours[0]),
-                    stdout=_launch.Stream(mode="copy", descriptor=ours[1], exclusive=True),
-                    stderr=_launch.Stream(mode="copy", descriptor=ours[2], exclusive=True),
-                    task_id=request.task_id,
-                    confirm=True,
-                    wake=self._wake,
-                )
-                tenant = request.tenant
-                with _launch.under_way(launcher, order, tenant=tenant) as (lease, execution):
-                    os.close(ours.pop(0))
-                    self._watch(execution, lease)
+            program, plan = _planned(request)
+            order = _launch.Order(
+                program=program,
+                plan=plan,
+                run_id=self.run_id,
+                stdin=_launch.Stream(mode="direct", descriptor=ours[0]),
+                stdout=_launch.Stream(mode="copy", descriptor=ours[1], exclusive=True),
+                stderr=_launch.Stream(mode="copy", descriptor=ours[2], exclusive=True),
+                task_id=request.task_id,
+                confirm=True,
+                wake=self._wake,
+            )
+            lease, execution = _launch.begin(launcher, order)
+            try:
+                os.close(ours.pop(0))
+                self._watch(execution, lease)
+            finally:
+                _launch.end(lease, execution)
         except BaseException as failure:
             # Not lost: spawn() or wait() raises it in the thread that asked.
             self._failure = failure
@@ -286,6 +279,13 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _planned(request: Request) -> tuple[_launch.Program, _launch.Plan]:
+    """Open what a request wants to run, and look up what all such runs have in common."""
+    words, box = request.words, request.box
+    program = _launch.open_program(words[0], box.runtime)
+    return program, _launch.plan_of(program, words, box, request.bounds, request.tenant)
 
 
 def _slice(deadline: float) -> float:

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,4 +20,11 @@ int ox_kill(int handle)
 int ox_close_from(unsigned first)
 {
     return syscall(SYS_close_range, first, ~0U, 0) < 0 ? -errno : 0;
+}
+
+long ox_preemptions(void)
+{
+    struct rusage used;
+
+    return getrusage(RUSAGE_THREAD, &used) < 0 ? -1 : used.ru_nivcsw;
 }

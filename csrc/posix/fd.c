@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +23,21 @@ int ox_open_to_read(const char *path, int *ret_fd)
         return -errno;
     *ret_fd = fd;
     return 0;
+}
+
+static int64_t nanoseconds(const struct timespec *time)
+{
+    return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+int ox_file_is(const char *path, const struct ox_file_state *state)
+{
+    struct stat now;
+
+    return stat(path, &now) == 0 && (uint64_t)now.st_dev == state->device &&
+           (uint64_t)now.st_ino == state->inode && (int64_t)now.st_size == state->size &&
+           nanoseconds(&now.st_mtim) == state->mtime_ns &&
+           nanoseconds(&now.st_ctim) == state->ctime_ns;
 }
 
 int ox_duplicate(int fd, int *ret_fd)
@@ -52,7 +68,7 @@ int64_t ox_now_ns(void)
     struct timespec now;
 
     (void)clock_gettime(CLOCK_BOOTTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return nanoseconds(&now);
 }
 
 int ox_until_ms(int64_t deadline_ns)

@@ -12,6 +12,7 @@
 #include "counters.h"
 #include "fd.h"
 #include "sigpipe.h"
+#include "spin.h"
 #include "system.h"
 
 /* From asking the warden to killing the cell: a warden that was stopped, throttled or is blind
@@ -109,6 +110,8 @@ static void finish(struct ox_run *run)
     struct ox_outcome *outcome = &run->outcome;
     uint64_t kills = 0, peak = 0;
 
+    ox_spin_end(run->spin_until, 1);
+    run->spin_until = 0;
     run->ended = 1;
     outcome->wall_ns = ox_now_ns() - run->begun;
     outcome->cpu_ns = cpu_used(run);
@@ -222,6 +225,20 @@ int ox_run_advance(struct ox_run *run, const struct pollfd *events)
     return OX_ENDED;
 }
 
+/* poll(), but at first without sleeping. */
+static int wait_for_news(struct ox_run *run, struct pollfd *events, int timeout_ms)
+{
+    int n = 0;
+
+    while (n == 0 && ox_now_ns() < run->spin_until)
+        n = poll(events, OX_RUN_EVENTS, 0);
+    if (n != 0)
+        return n;
+    ox_spin_end(run->spin_until, 0);
+    run->spin_until = 0;
+    return poll(events, OX_RUN_EVENTS, timeout_ms);
+}
+
 static int watch(struct ox_run *run, int slice_ms)
 {
     int64_t until = slice_ms < 0 ? OX_NEVER : ox_now_ns() + (int64_t)slice_ms * OX_MS;
@@ -236,7 +253,7 @@ static int watch(struct ox_run *run, int slice_ms)
         if (until < next)
             next = until;
         ox_run_poll_set(run, events);
-        if (poll(events, OX_RUN_EVENTS, next == OX_NEVER ? -1 : ox_until_ms(next)) < 0)
+        if (wait_for_news(run, events, next == OX_NEVER ? -1 : ox_until_ms(next)) < 0)
             return errno == EINTR ? OX_RUNNING : -errno;
         r = ox_run_advance(run, events);
         if (r != OX_RUNNING)

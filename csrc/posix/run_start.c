@@ -11,13 +11,14 @@
 #include "fail.h"
 #include "fd.h"
 #include "request.h"
+#include "spin.h"
 
 /* A pipe belongs to whoever made it, mode 0600: the program, under another uid, could use it but not
  * open it by a name such as /dev/stdout. Who can reach the name has the descriptor already. */
 #define OPEN_FOR_READING 0644
 #define OPEN_FOR_WRITING 0622
 
-static int make_pipe(int *ret_ours, int *ret_theirs, int ours_is_read)
+static int make_pipe(int *ret_ours, int *ret_theirs, int ours_is_read, int named)
 {
     int ends[2];
 
@@ -25,17 +26,17 @@ static int make_pipe(int *ret_ours, int *ret_theirs, int ours_is_read)
         return -errno;
     *ret_ours = ends[ours_is_read ? 0 : 1];
     *ret_theirs = ends[ours_is_read ? 1 : 0];
-    if (fchmod(*ret_theirs, ours_is_read ? OPEN_FOR_WRITING : OPEN_FOR_READING) < 0)
+    if (named && fchmod(*ret_theirs, ours_is_read ? OPEN_FOR_WRITING : OPEN_FOR_READING) < 0)
         return -errno;
     return fcntl(*ret_ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
 /* An empty stdin: a pipe without a writer. /dev/null would be the host's own inode in the program's
  * hands, with its times, its locks and whatever else an administrator has put behind the name. */
-static int make_empty(int *ret_theirs)
+static int make_empty(int *ret_theirs, int named)
 {
     int ours = -1;
-    int r = make_pipe(&ours, ret_theirs, 0);
+    int r = make_pipe(&ours, ret_theirs, 0, named);
 
     ox_close(&ours);
     return r;
@@ -47,7 +48,7 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
 
     switch (spec->streams[0].mode) {
     case OX_STREAM_CAPTURE:
-        r = make_pipe(&run->input, &theirs[0], 0);
+        r = make_pipe(&run->input, &theirs[0], 0, spec->named);
         run->input_bytes = spec->input;
         run->input_left = spec->input_size;
         break;
@@ -55,7 +56,7 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         theirs[0] = fcntl(spec->streams[0].fd, F_DUPFD_CLOEXEC, 0);
         r = theirs[0] < 0 || fchmod(theirs[0], OPEN_FOR_READING) < 0 ? -errno : 0;
         break;
-    default: r = make_empty(&theirs[0]); break;
+    default: r = make_empty(&theirs[0], spec->named); break;
     }
     for (int i = 1; i < 3 && r == 0; i++) {
         const struct ox_stream *stream = &spec->streams[i];
@@ -70,7 +71,7 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
         if (stream->mode == OX_STREAM_NULL)
             pump->broken =
                 1; /* read, counted and dropped: a dead end would be SIGPIPE to the program */
-        r = make_pipe(&pump->source, &theirs[i], 1);
+        r = make_pipe(&pump->source, &theirs[i], 1, spec->named);
     }
     return r;
 }
@@ -135,6 +136,7 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     run->deadline = spec->wall_ns < 0 ? OX_NEVER : run->begun + spec->wall_ns;
     run->cpu_look = run->cpu_limit < 0 ? OX_NEVER : run->begun + run->cpu_limit / run->processors;
     run->kill_at = OX_NEVER;
+    run->spin_until = ox_spin_begin(run->begun, spec->spin_ns);
 
     stage = OX_STAGE_REQUEST;
     r = ox_request_send(run->socket, spec, theirs);

@@ -8,4 +8,7 @@ int ox_kill(int handle);
 /* Close every descriptor from first on. Async-signal-safe. */
 int ox_close_from(unsigned first);
 
+/* How often the calling thread had its processor taken away; -1: not known. */
+long ox_preemptions(void);
+
 #endif

@@ -6,7 +6,7 @@ from .cells import PROPERTIES
 from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify
-from .execution import Execution, Order, Stream, standard_stream, timestamp, under_way
+from .execution import Execution, begin, carry_out, end, timestamp
 from .launcher import (
     UID_BASE,
     UID_COUNT,
@@ -16,6 +16,7 @@ from .launcher import (
 )
 from .loop import deliver
 from .native import stages
+from .order import Order, Plan, Stream, plan_of, standard_stream
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
@@ -30,18 +31,22 @@ __all__ = [
     "Launcher",
     "Lease",
     "Order",
+    "Plan",
     "PoolStats",
     "Program",
     "Stream",
+    "begin",
     "build",
+    "carry_out",
     "classify",
     "default_launcher",
     "deliver",
+    "end",
     "open_program",
+    "plan_of",
     "stages",
     "standard_stream",
     "timestamp",
-    "under_way",
     "verified_program",
 ]
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import LaunchError
 from ..limits import Limits
 from ..result import Confinement
-from .native import ffi, held, lib
+from .native import ffi, lib
 from .program import Program
 
 __all__ = ["PROPERTIES", "Cell", "Recipe", "Tenancy", "cell_spec", "confinement", "no_cell"]
@@ -55,30 +55,13 @@ class Tenancy:
 
 
 class Recipe:
-    """What cells of one tenancy are made of: it holds the program open for those to come."""
+    """What cells of one tenancy are made of."""
 
     def __init__(self, tenancy: Tenancy, program: Program) -> None:
         self.tenancy = tenancy
-        self.entry = program.entry
-        self.digest = program.digest
-        self.needed = program.needed
+        #: Held open for the cells to come.
+        self.program = program
         self.confinement = confinement(tenancy)
-        self._held = held()
-        r = lib.ox_duplicate(program.descriptor, self._held)
-        if r < 0:
-            raise LaunchError(
-                "program",
-                -r,
-                "cannot be held open",
-                remedy="raise the limit on open files",
-                path=program.path,
-            )
-
-    @property
-    def descriptor(self) -> int:
-        """The program, open for reading."""
-        descriptor: int = self._held[0]
-        return descriptor
 
 
 @dataclass(eq=False)
@@ -93,6 +76,8 @@ class Cell:
     native: Any
     launcher: Any
     idle_since: float = field(default=0.0)
+    #: Whether no other cell served a run when it was taken.
+    alone: bool = False
     #: ``struct ox_run **`` of the run that it serves, for a child that was forked meanwhile.
     run: Any = None
 
@@ -112,7 +97,8 @@ def no_cell() -> Any:
 
 def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[Any]]:
     """Fill ``struct ox_cell_spec``; the second value keeps its memory alive."""
-    tenancy, mounts = recipe.tenancy, recipe.needed.mounts
+    tenancy, program = recipe.tenancy, recipe.program
+    mounts = program.needed.mounts
     rows = ffi.new("struct ox_mount[]", max(len(mounts), 1))
     kept: list[Any] = [rows]
     for row, (inside, outside) in zip(rows, mounts, strict=False):
@@ -129,12 +115,12 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
         kept.append(text)
         row.destination = text
     spec = ffi.new("struct ox_cell_spec *")
-    entry = ffi.new("char[]", os.fsencode(recipe.entry))
-    digest = ffi.NULL if recipe.digest is None else ffi.new("char[]", recipe.digest.encode())
-    kept += [spec, entry, digest]
-    spec.entry, spec.digest, spec.program = entry, digest, recipe.descriptor
+    entry = ffi.new("char[]", os.fsencode(program.entry))
+    digest = ffi.NULL if program.digest is None else ffi.new("char[]", program.digest.encode())
+    kept += [spec, entry, digest, program]
+    spec.entry, spec.digest, spec.program = entry, digest, program.descriptor
     spec.features = 0
-    if recipe.needed.system:
+    if program.needed.system:
         spec.features = lib.OX_FEATURE_PROC | lib.OX_FEATURE_DEV | lib.OX_FEATURE_ETC
     spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
     spec.processes = -1 if tenancy.processes is None else tenancy.processes

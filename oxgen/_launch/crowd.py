@@ -14,10 +14,11 @@ from ..errors import LaunchError, LostError, OxgenError, UsageError
 from ..request import Request
 from ..result import Completed
 from . import keeper
-from .execution import CAPTURE, NOTHING, Execution, Order, Stream, interruptible_ms
+from .execution import Execution, interruptible_ms
 from .launcher import Launcher, Lease, Turn
 from .loop import Loop, deliver, kill_all
-from .opened import Opened, OpenedPrograms
+from .order import CAPTURE, NOTHING, Order, Plan, Stream, plan_of
+from .program import Program, open_program
 from .turnlock import TurnLock
 
 __all__ = ["Crowd", "Job"]
@@ -50,7 +51,8 @@ class Job:
         "lease",
         "on_end",
         "on_start",
-        "opened",
+        "plan",
+        "program",
         "request",
         "run_id",
         "streams",
@@ -76,7 +78,8 @@ class Job:
         self.copies = streams is not None
         self.on_start = on_start
         self.on_end = on_end
-        self.opened: Opened | None = None
+        self.program: Program | None = None
+        self.plan: Plan | None = None
         self.turn: Turn | None = None
         self.lease: Lease | None = None
         self.execution: Execution | None = None
@@ -105,7 +108,6 @@ class Crowd:
         self._owner_is_gone = owner_is_gone
         self._lock = TurnLock()
         self._loop = Loop()
-        self._programs = OpenedPrograms()
         self._jobs: set[Job] = set()
         self._running: dict[Execution, Job] = {}
         self._granted: deque[Job] = deque()
@@ -149,8 +151,12 @@ class Crowd:
             self._jobs.add(job)
             try:
                 keeper.watch(self)
-                job.opened = self._programs.get(job.request.words[0], job.request.box.runtime)
-                self._take_turn(job)
+                request = job.request
+                job.program = open_program(request.words[0], request.box.runtime)
+                job.plan = plan_of(
+                    job.program, request.words, request.box, request.bounds, request.tenant
+                )
+                self._take_turn(job, job.program, job.plan)
             except BaseException:
                 self._drop(job)
                 raise
@@ -258,17 +264,9 @@ class Crowd:
             except (OxgenError, OSError) as failure:
                 self._end(job, failure)
 
-    def _take_turn(self, job: Job) -> None:
-        assert job.opened is not None
-        request = job.request
+    def _take_turn(self, job: Job, program: Program, plan: Plan) -> None:
         job.tries += 1
-        turn = job.turn = Turn(
-            job.launcher,
-            job.opened.program,
-            request.bounds,
-            runtime=request.box.runtime,
-            tenant=request.tenant,
-        )
+        turn = job.turn = Turn(job.launcher, program, plan.tenancy)
         if turn.ready:
             self._start(job, turn)
         else:
@@ -280,15 +278,13 @@ class Crowd:
         self._loop.wake()
 
     def _start(self, job: Job, turn: Turn) -> None:
-        assert job.opened is not None
-        request = job.request
+        program, plan, request = job.program, job.plan, job.request
+        assert program is not None and plan is not None
         job.lease = turn.lease()
         job.turn = None
         order = Order(
-            args=request.words,
-            program=job.opened.program,
-            sandbox=request.box,
-            limits=request.bounds,
+            program=program,
+            plan=plan,
             run_id=job.run_id,
             input=request.input,
             stdin=job.streams[0],
@@ -304,7 +300,7 @@ class Crowd:
             self._give_back(job)
             if job.tries >= _TRIES:
                 raise
-            self._take_turn(job)
+            self._take_turn(job, program, plan)
             return
         job.execution = execution
         self._running[execution] = job
@@ -346,7 +342,7 @@ class Crowd:
                 job.execution = None
         self._give_back(job)
         job.turn = None
-        job.opened = None
+        job.program = job.plan = None
         self._jobs.discard(job)
         if not self._jobs:
             keeper.unwatch(self)
@@ -375,7 +371,6 @@ class Crowd:
         keeper.unwatch(self)
         for rest in (self._granted, self._heard, self._news, self._running):
             rest.clear()
-        self._programs.close()
 
     # --- forks ------------------------------------------------------------------------------------
 
@@ -399,7 +394,6 @@ class Crowd:
         self._running.clear()
         self._granted.clear()
         self._news.clear()
-        self._programs.close()
 
 
 _crowds: weakref.WeakSet[Crowd] = weakref.WeakSet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal as signals
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _TICKS_RUN_AHEAD = 0.75
 Cause = Literal["none", "timeout", "cpu", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Facts:
     """What is known of an end without guessing.
 
@@ -29,7 +30,6 @@ class Facts:
     status: int | None
     cpu_seconds: float
     oom_kills: int
-    strays: int = 0
 
 
 def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
@@ -38,6 +38,9 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
     exit_code = signal = None
     if status is not None and os.WIFEXITED(status):
         exit_code = os.WEXITSTATUS(status)
+        if facts.oom_kills == 0:
+            # One that exited by itself while our kill was under way was not ended by it.
+            return exit_code, _exited(exit_code)
     elif status is not None and os.WIFSIGNALED(status):
         signal = os.WTERMSIG(status)
     returncode = exit_code if exit_code is not None else -(signal or signals.SIGKILL)
@@ -53,15 +56,12 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
             detail=detail,
         )
 
-    # A program that exited by itself while our kill was under way was not ended by it.
     if facts.cause != "none" and exit_code is None:
         return end(*_own_kill(facts, limits))
     if facts.oom_kills > 0:
         return end("memory_limit", _memory_detail(facts, limits))
     if status is None:
         return end("lost", "the cell's first process ended before it could report", certain=False)
-    if signal is None:
-        return end(None)
     if (
         limits.cpu_seconds is not None
         and signal in (signals.SIGXCPU, signals.SIGKILL)
@@ -80,7 +80,12 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
         return end(
             "syscall_denied", "ended by SIGSYS, as the system call filter sends it", certain=False
         )
-    return end("killed", _signal_detail(signal, limits))
+    return end("killed", _signal_detail(signal or signals.SIGKILL, limits))
+
+
+@functools.lru_cache(maxsize=256)
+def _exited(code: int) -> Termination:
+    return Termination(reason=None, exit_code=code, signal=None)
 
 
 def _own_kill(facts: Facts, limits: Limits) -> tuple[str, str]:

@@ -16,7 +16,6 @@ from typing import Literal
 
 from ..closing import Closes
 from ..errors import UsageError
-from ..limits import Limits
 from ..result import Completed
 from .cells import Cell, Tenancy
 from .native import ffi, lib
@@ -120,11 +119,9 @@ class Launcher(Closes):
     # --- cells ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lease(
-        self, program: Program, limits: Limits, *, runtime: str, tenant: str
-    ) -> Iterator[Lease]:
+    def lease(self, program: Program, tenancy: Tenancy) -> Iterator[Lease]:
         """Hold a cell of this tenancy; on leaving it is kept if proved empty, else destroyed."""
-        lease = Turn(self, program, limits, runtime=runtime, tenant=tenant).wait()
+        lease = Turn(self, program, tenancy).wait()
         try:
             yield lease
         finally:
@@ -156,12 +153,10 @@ class Turn:
 
     __slots__ = ("_launcher", "_lease", "_program", "_tenancy", "_ticket")
 
-    def __init__(
-        self, launcher: Launcher, program: Program, limits: Limits, *, runtime: str, tenant: str
-    ) -> None:
+    def __init__(self, launcher: Launcher, program: Program, tenancy: Tenancy) -> None:
         self._launcher = launcher
         self._program = program
-        self._tenancy = Tenancy.of(program, limits, runtime, tenant)
+        self._tenancy = tenancy
         self._lease: Lease | None = None
         self._ticket: Ticket | None = None
         self._take()
@@ -226,6 +221,11 @@ class Lease:
     gone: bool = True
     returned: bool = False
     give_back_by: float = math.inf
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other cell of the pool served a run when this one was leased."""
+        return self.cell.alone
 
     def give_back(self) -> None:
         """Keep the cell for the next run of its tenancy if it is proved empty, else destroy it."""

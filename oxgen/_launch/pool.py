@@ -93,8 +93,10 @@ class Pool:
         with self.lock:
             self._check_open()
             cell = self.stock.take(tenancy)
-            if cell is not None and self._ahead:
-                self._ring()
+            if cell is not None:
+                cell.alone = self.stock.is_quiet()
+                if self._ahead:
+                    self._ring()
             return cell
 
     def ticket(self, tenancy: Tenancy, program: Program) -> Ticket:

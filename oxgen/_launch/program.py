@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..sandbox import Runtime
 from . import elf, interpreter
 from .native import ffi, held, lib
 
-__all__ = ["Needed", "Program", "find", "identity_of", "open_program", "verified_program"]
+__all__ = ["Needed", "Program", "find", "open_program", "verified_program"]
 
 _HEAD_BYTES = 512
 #: A program that others may not read or execute is copied for the cell, up to this size.
@@ -34,16 +33,59 @@ class Needed:
     system: bool = False  # /proc, /dev and /etc
 
 
-@dataclass(frozen=True, slots=True)
 class Program:
-    """An opened program. ``identity`` is equal for equal content that stayed where it was."""
+    """A program that is open as long as anybody holds this: its runs, and the cells made for it.
 
-    entry: str
-    path: str  # for messages
-    descriptor: int
-    digest: str | None
-    identity: tuple[object, ...]
-    needed: Needed
+    ``identity`` is equal for equal content that stayed where it was.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_file",
+        "_seen",
+        "digest",
+        "entry",
+        "identity",
+        "needed",
+        "path",
+        "plans",
+    )
+
+    def __init__(
+        self,
+        *,
+        entry: str,
+        path: str,
+        file: Any,
+        digest: str | None,
+        identity: tuple[object, ...],
+        needed: Needed,
+    ) -> None:
+        self.entry = entry
+        self.path = path  # for messages
+        self.digest = digest
+        self.identity = identity
+        self.needed = needed
+        #: What runs of it have in common (``order.plan_of`` keeps it here).
+        self.plans: dict[tuple[object, ...], Any] = {}
+        #: ``int *`` with the descriptor, which closes with it.
+        self._file = file
+        self._seen: tuple[Any, bytes] | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """The program, open for reading."""
+        descriptor: int = self._file[0]
+        return descriptor
+
+    def watch(self, path: bytes, what: os.stat_result) -> None:
+        """Have ``is_current`` compare the file at this path with what it was when it was opened."""
+        seen = (what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns)
+        self._seen = ffi.new("struct ox_file_state *", seen), path
+
+    def is_current(self) -> bool:
+        """Whether its path still names the same file, unchanged."""
+        return self._seen is not None and bool(lib.ox_file_is(self._seen[1], self._seen[0]))
 
 
 def find(name: str) -> str:
@@ -72,32 +114,47 @@ def find(name: str) -> str:
     )
 
 
-@contextlib.contextmanager
-def open_program(name: str, runtime: Runtime) -> Iterator[Program]:
-    """Open a program that nobody vouches for. The descriptor is closed on leaving."""
+#: Programs that runs or cells hold open, by path and runtime.
+_opened: weakref.WeakValueDictionary[tuple[str, Runtime], Program] = weakref.WeakValueDictionary()
+
+
+def open_program(name: str, runtime: Runtime) -> Program:
+    """Return a program that nobody vouches for, opened now, or earlier if it is as it was then.
+
+    It is closed when nobody holds it any more: a run of it, or a cell.
+    """
     path = find(name)
+    key = (path, runtime)
+    known = _opened.get(key)
+    if known is None or not known.is_current():
+        known = _opened[key] = _open(path, runtime)
+    return known
+
+
+def _open(path: str, runtime: Runtime) -> Program:
     entry = _entry_of(path)
     file = _open_regular(path)
-    try:
-        what = os.fstat(file[0])
-        identity = identity_of(what)
-        needed = _needed(file[0], path, runtime, identity)
-        digest = None
-        if not needed.prefix and not what.st_mode & 0o111:
-            raise LaunchError(
-                "exec", errno.EACCES, "is not executable", remedy="chmod +x it", path=path
-            )
-        if not _open_to_others(what.st_mode, needed):
-            original, (file, digest) = file, _copy(file[0], path)
-            ffi.release(original)
-        yield Program(entry, path, file[0], digest, (entry, *identity), needed)
-    finally:
-        ffi.release(file)
-
-
-def identity_of(what: os.stat_result) -> tuple[object, ...]:
-    """Return what tells one state of one file from any other."""
-    return what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns
+    what = os.fstat(file[0])
+    identity = (what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns)
+    needed = _needed(file[0], path, runtime, identity)
+    digest = None
+    if not needed.prefix and not what.st_mode & 0o111:
+        raise LaunchError(
+            "exec", errno.EACCES, "is not executable", remedy="chmod +x it", path=path
+        )
+    if not _open_to_others(what.st_mode, needed):
+        original, (file, digest) = file, _copy(file[0], path)
+        ffi.release(original)
+    program = Program(
+        entry=entry,
+        path=path,
+        file=file,
+        digest=digest,
+        identity=(entry, *identity),
+        needed=needed,
+    )
+    program.watch(os.fsencode(path), what)
+    return program
 
 
 def verified_program(
@@ -105,7 +162,24 @@ def verified_program(
 ) -> Program:
     """Describe a program whose sealed bytes the caller holds open and has hashed."""
     needed = _needed(descriptor, path, runtime, (digest,))
-    return Program(entry, path, descriptor, digest, (entry, digest), needed)
+    file = held()
+    r = lib.ox_duplicate(descriptor, file)
+    if r < 0:
+        raise LaunchError(
+            "program",
+            -r,
+            "cannot be held open",
+            remedy="raise the limit on open files",
+            path=path,
+        )
+    return Program(
+        entry=entry,
+        path=path,
+        file=file,
+        digest=digest,
+        identity=(entry, digest),
+        needed=needed,
+    )
 
 
 def _entry_of(path: str) -> str:

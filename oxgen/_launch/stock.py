@@ -54,6 +54,10 @@ class Stock:
         claimed = sum(1 for one in self.making.values() if one.claimant() is not None)
         return len(self.all) - self.idle_count() + claimed
 
+    def is_quiet(self) -> bool:
+        """Whether at most one cell serves a run, and none is being made."""
+        return not self.making and len(self.all) - self.idle_count() <= 1
+
     # --- cells that there are ---------------------------------------------------------------------
 
     def take(self, tenancy: Tenancy) -> Cell | None:

@@ -12,12 +12,16 @@ __all__ = ["Approved", "Sealed"]
 
 
 class Sealed:
-    """Owns a sealed memfd that several proofs share; it is closed with the last of them."""
+    """Owns a sealed memfd that several proofs share; it is closed with the last of them.
 
-    __slots__ = ("descriptor",)
+    ``program`` is what starts these bytes, kept here by whoever has made it (``oxgen.plugin``).
+    """
+
+    __slots__ = ("descriptor", "program")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self.program: object | None = None
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         # The default: at exit the names of a module may be gone before its objects.
@@ -80,9 +84,14 @@ class Approved(Closes):
     @property
     def descriptor(self) -> int:
         """The sealed memfd; ``ValueError`` once it is closed."""
+        return self.sealed.descriptor
+
+    @property
+    def sealed(self) -> Sealed:
+        """The sealed bytes; ``ValueError`` once it is closed."""
         if self._sealed is None:
             raise ValueError(f"the approval of {self.name} is closed")
-        return self._sealed.descriptor
+        return self._sealed
 
     def close(self) -> None:
         """Let go of the bytes; doing it twice is fine."""
@@ -90,8 +99,6 @@ class Approved(Closes):
 
     def again(self) -> Approved:
         """Return one more proof of the same approval, to be closed by itself."""
-        if self._sealed is None:
-            raise ValueError(f"the approval of {self.name} is closed")
         return Approved(
             manifest=self.manifest,
             manifest_digest=self.manifest_digest,
@@ -99,7 +106,7 @@ class Approved(Closes):
             signer=self.signer,
             size=self.size,
             path=self.path,
-            sealed=self._sealed,
+            sealed=self.sealed,
         )
 
     def __repr__(self) -> str:

@@ -44,16 +44,18 @@ def run_plugin(
     if not isinstance(approved, Approved):
         raise UsageError(f"a plugin must have been approved, got {approved!r}")
     manifest = approved.manifest
-    bounds = limits or manifest.limits or _LIMITS
-    runtime = manifest.runtime
-    program = _program(approved.descriptor, approved.digest, manifest.entry, runtime, approved.path)
-    pool = launcher or _launch.default_launcher()
+    program = _program(approved)
+    plan = _launch.plan_of(
+        program,
+        (manifest.entry, *args),
+        _sandbox(manifest.runtime),
+        limits or manifest.limits or _LIMITS,
+        tenant,
+    )
     with Connection(broker) as connection:
         order = _launch.Order(
-            args=(manifest.entry, *args),
             program=program,
-            sandbox=_sandbox(runtime),
-            limits=bounds,
+            plan=plan,
             run_id=run_id or new_run_id(),
             stdout=_launch.standard_stream(1, capture=capture_output),
             stderr=_launch.standard_stream(2, capture=capture_output),
@@ -61,22 +63,28 @@ def run_plugin(
             env={"OXGEN_BROKER": _BROKER, "OXGEN_CAPABILITY_TOKEN": token},
             task_id=task_id,
         )
-        with _launch.under_way(pool, order, tenant=tenant) as (lease, execution):
-            connection.begin()
-            execution.run_to_end()
-            if not capture_output:
-                execution.flush(execution.patience())
-            completed = execution.complete(on_end=connection.end)
-    return lease.account(completed)
+        return _launch.carry_out(
+            launcher or _launch.default_launcher(),
+            order,
+            on_start=connection.begin,
+            on_end=connection.end,
+        )
 
 
-@functools.lru_cache(maxsize=256)
-def _program(
-    descriptor: int, digest: str, entry: str, runtime: Runtime, path: str
-) -> _launch.Program:
-    # A value made of these words alone: a descriptor's number may come to mean other bytes, but
-    # then the digest, which the caller has from the very same object, is another one too.
-    return _launch.verified_program(descriptor, digest, entry=entry, runtime=runtime, path=path)
+def _program(approved: Approved) -> _launch.Program:
+    """Return what starts the sealed bytes; it is kept with them, for the next run."""
+    sealed = approved.sealed
+    known = sealed.program
+    if isinstance(known, _launch.Program):
+        return known
+    program = sealed.program = _launch.verified_program(
+        sealed.descriptor,
+        approved.digest,
+        entry=approved.entry,
+        runtime=approved.manifest.runtime,
+        path=approved.path,
+    )
+    return program
 
 
 @functools.lru_cache(maxsize=8)

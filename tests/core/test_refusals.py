@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import gc
 import os
@@ -18,6 +19,7 @@ import pytest
 import oxgen
 from oxgen import _launch
 from oxgen._launch import channel as channel_module
+from oxgen._launch.cells import Tenancy
 
 pytestmark = pytest.mark.root
 
@@ -212,18 +214,24 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(pause: str, delay: flo
     assert (host.returncode, host.stdout) == (0, "True\n"), host.stderr
 
 
+def planned(path: str, tenant: str) -> tuple[_launch.Program, Tenancy]:
+    program = _launch.open_program(path, "auto")
+    return program, Tenancy.of(program, oxgen.Limits(), "auto", tenant)
+
+
 def test_a_request_that_is_refused_ends_no_other_run(pause: str) -> None:
     """Too many mounts for one message: the launcher lives on, and with it everybody's cells."""
     with (
         oxgen.Launcher(cells=2) as launcher,
         oxgen.spawn([pause], launcher=launcher) as process,
-        _launch.open_program(pause, "auto") as program,
     ):
+        program, tenancy = planned(pause, "greedy")
         many = tuple((f"/m/{i}", "/etc/hostname") for i in range(300))
-        greedy = replace(program, needed=replace(program.needed, mounts=many))
+        greedy = copy.copy(program)  # others start the same one
+        greedy.needed = replace(program.needed, mounts=many)
         with (
             pytest.raises(oxgen.LaunchError) as refused,
-            launcher.lease(greedy, oxgen.Limits(), runtime="auto", tenant="greedy"),
+            launcher.lease(greedy, tenancy),
         ):
             pass
         assert (refused.value.stage, refused.value.errno) == ("request", errno.E2BIG)
@@ -234,17 +242,15 @@ def test_a_request_that_is_refused_ends_no_other_run(pause: str) -> None:
 def test_the_cell_of_a_dead_launcher_is_nobody_elses(pause: str) -> None:
     """Giving it back must not end the cell of the same number of the launcher that came after."""
     with oxgen.Launcher(cells=4) as launcher:
-        with _launch.open_program(pause, "auto") as program:
-            old = launcher.lease(program, oxgen.Limits(), runtime="auto", tenant="old")
-            lease = old.__enter__()
-            os.kill(launcher.pid, signal.SIGKILL)
-            time.sleep(0.3)
-            others = [
-                oxgen.spawn([pause], launcher=launcher, tenant=f"new {number}")
-                for number in range(3)
-            ]
-            lease.give_back()
-            old.__exit__(None, None, None)
+        old = launcher.lease(*planned(pause, "old"))
+        lease = old.__enter__()
+        os.kill(launcher.pid, signal.SIGKILL)
+        time.sleep(0.3)
+        others = [
+            oxgen.spawn([pause], launcher=launcher, tenant=f"new {number}") for number in range(3)
+        ]
+        lease.give_back()
+        old.__exit__(None, None, None)
         for process in others:
             process.stdin.close()
             assert process.wait(10).termination.reason is None

@@ -18,8 +18,7 @@ from oxgen._launch.program import Program, open_program
 
 
 def look(path: Path | str, runtime: str = "auto") -> Program:
-    with open_program(str(path), runtime) as program:  # type: ignore[arg-type]
-        return program
+    return open_program(str(path), runtime)  # type: ignore[arg-type]
 
 
 def script(directory: Path, text: bytes, mode: int = 0o755) -> Path:

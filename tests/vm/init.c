@@ -37,6 +37,7 @@ static const struct {
     { "/test_seccomp_table", V2 },
     { "/test_seccomp", V2 },
     { "/test_heap", V2 },
+    { "/test_spin", V2 },
     { "/test_cgroup_text", V2 },
     { "/test_cgroup", V2 | TOGETHER },
     { "/test_cgroup_base", V2 | TOGETHER },
