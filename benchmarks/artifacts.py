@@ -1,8 +1,9 @@
 """Artifacts: a verified plugin against the same program unverified, whatever its size.
 
 A plugin that was approved is a sealed object: it is neither hashed nor copied again. What a plugin
-has beside the launch is its broker, so there is a row with one that does nothing, a row with the
-real one and a token, neither of which the plugin talks to, and one with a plugin that says hello.
+has beside the launch is its broker, so there is a row without one (the manifest lists no
+capability), one with a broker that does nothing, one with the real broker and a token, neither of
+which the plugin talks to, and one with a plugin that says hello.
 Two more approve the plugin for each launch: one that was approved before and has not changed, and
 one that was touched in between, so that all of it is read and hashed.
 """
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from .ours import Ours, checked
 from .targets import Workshop
 
 __all__ = [
+    "ALONE",
     "ANEW",
     "HELLO",
     "SEEN",
@@ -43,6 +45,7 @@ __all__ = [
 
 SIZES_MIB = (0.1, 2.0, 20.0, 100.0)
 UNVERIFIED = "oxgen.run, unverified"
+ALONE = "run_plugin, no capability and no broker"
 VERIFIED = "run_plugin, broker does nothing"
 VERIFIED_BROKER = "run_plugin, broker and token"
 HELLO = "run_plugin, the plugin says hello"
@@ -80,7 +83,9 @@ class TrustedFolder:
         """The trust root as a host locates it."""
         return TrustRoot.locate(str(self.path))
 
-    def add(self, name: str, program: str) -> Path:
+    def add(
+        self, name: str, program: str, capabilities: Sequence[str] = ("CAP_EMIT_FINDINGS",)
+    ) -> Path:
         """Sign and approve a program as a plugin; return its folder."""
         folder = self.path / name
         folder.mkdir()
@@ -90,7 +95,7 @@ class TrustedFolder:
             "version": "1.0",
             "entry": "plugin",
             "artifact": "artifact",
-            "capabilities": ["CAP_EMIT_FINDINGS"],
+            "capabilities": list(capabilities),
             "runtime": "static",
         }
         (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -132,6 +137,10 @@ def _idle(approved: Approved, launcher: oxgen.Launcher) -> oxgen.Completed:
     return run_plugin(approved, broker=_Idle(), token="", capture_output=True, launcher=launcher)
 
 
+def _alone(approved: Approved, launcher: oxgen.Launcher) -> oxgen.Completed:
+    return run_plugin(approved, capture_output=True, launcher=launcher)
+
+
 def _approved(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Completed:
     with approve(folder, root) as approved:
         return _idle(approved, launcher)
@@ -168,8 +177,11 @@ def measure_artifacts(
             program = workshop.padded(round(size * oxgen.MIB))
             folder = trusted.add(f"size-{number}", program)
             approved = held.enter_context(approve(folder, trusted.root))
+            bare = trusted.add(f"alone-{number}", program, ())
+            alone = held.enter_context(approve(bare, trusted.root))
             ways: dict[str, Callable[[], oxgen.Completed]] = {
                 UNVERIFIED: partial(oxgen.run, [program], launcher=pool, capture_output=True),
+                ALONE: partial(_alone, alone, pool),
                 VERIFIED: partial(_idle, approved, pool),
                 VERIFIED_BROKER: partial(_with_broker, approved, issuer, audit, pool),
                 SEEN: partial(_approved, folder, trusted.root, pool),

@@ -9,6 +9,7 @@ from .. import _launch
 from ..errors import UsageError
 from ..integrity import Approved
 from ..limits import Limits
+from ..manifest import Manifest
 from ..process import new_run_id
 from ..result import Completed
 from ..sandbox import Runtime, Sandbox
@@ -25,8 +26,8 @@ _LIMITS = Limits()
 def run_plugin(
     approved: Approved,
     *,
-    broker: Serves,
-    token: str,
+    broker: Serves | None = None,
+    token: str = "",
     limits: Limits | None = None,
     args: Sequence[str] = (),
     capture_output: bool = False,
@@ -39,7 +40,9 @@ def run_plugin(
 
     What starts is the sealed object that ``approve`` hashed. ``limits`` None takes the manifest's,
     else the default. The broker serves in a thread of its own from the plugin's first byte on;
-    ``token`` must be bound to ``run_id``. Raises as ``oxgen.run`` does, and what ``serve`` raised.
+    ``token`` must be bound to ``run_id``. A plugin whose manifest lists no capability can do
+    without a broker and a token: then its descriptor 3 and both variables are missing. Raises as
+    ``oxgen.run`` does, ``UsageError`` where a broker is missing, and what ``serve`` raised.
     """
     if not isinstance(approved, Approved):
         raise UsageError(f"a plugin must have been approved, got {approved!r}")
@@ -52,22 +55,30 @@ def run_plugin(
         limits or manifest.limits or _LIMITS,
         tenant,
     )
+    order = _launch.Order(
+        program=program,
+        plan=plan,
+        run_id=run_id or new_run_id(),
+        stdout=_launch.standard_stream(1, capture=capture_output),
+        stderr=_launch.standard_stream(2, capture=capture_output),
+        task_id=task_id,
+    )
+    pool = launcher or _launch.default_launcher()
+    if broker is None:
+        _check_needs_none(manifest, token)
+        return _launch.carry_out(pool, order)
     with Connection(broker) as connection:
-        order = _launch.Order(
-            program=program,
-            plan=plan,
-            run_id=run_id or new_run_id(),
-            stdout=_launch.standard_stream(1, capture=capture_output),
-            stderr=_launch.standard_stream(2, capture=capture_output),
-            broker=connection.theirs,
-            env={"OXGEN_BROKER": _BROKER, "OXGEN_CAPABILITY_TOKEN": token},
-            task_id=task_id,
-        )
-        return _launch.carry_out(
-            launcher or _launch.default_launcher(),
-            order,
-            on_start=connection.begin,
-            on_end=connection.end,
+        order.broker = connection.theirs
+        order.env = {"OXGEN_BROKER": _BROKER, "OXGEN_CAPABILITY_TOKEN": token}
+        return _launch.carry_out(pool, order, on_start=connection.begin, on_end=connection.end)
+
+
+def _check_needs_none(manifest: Manifest, token: str) -> None:
+    if manifest.capabilities or token:
+        wants = ", ".join(manifest.capabilities) or "a token"
+        raise UsageError(
+            f"{manifest.name} has {wants} and no broker; give it one, only a plugin without"
+            " capabilities can do without"
         )
 
 

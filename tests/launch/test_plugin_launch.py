@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,6 +210,42 @@ def test_control_a_host_that_takes_them_gets_them(approved: Approved) -> None:
     answer = look(approved, "descriptor-flood", "3", "10", broker=broker)
     # The kernel lets only so many be under way at once (unix(7), ETOOMANYREFS).
     assert broker.taken == answer["sent"] * 100 > 0
+
+
+def test_plugin_without_capabilities_can_do_without_a_broker(
+    trusted: Callable[..., Path], probe_path: Path
+) -> None:
+    folder = trusted(probe_path, capabilities=[])
+    with approve(folder, TrustRoot.locate(str(folder.parent))) as proof:
+        done = run_plugin(proof, capture_output=True)
+    seen = json.loads(done.stdout or b"")
+    assert sorted(seen["descriptors"]) == ["0", "1", "2"]
+    assert not [entry for entry in seen["environment"] if entry.startswith("OXGEN_BROKER")]
+    assert done.artifact_digest == proof.digest
+
+
+def test_plugin_with_capabilities_without_a_broker_is_refused(approved: Approved) -> None:
+    with pytest.raises(ValueError, match="CAP_EMIT_FINDINGS and no broker"):
+        run_plugin(approved)
+
+
+def test_runs_of_a_plugin_leave_no_thread_and_no_descriptor(approved: Approved) -> None:
+    def run(times: int) -> None:
+        for number in range(times):
+            broker = Echo()
+            words = ["ask-broker", "hello"] if number % 10 == 0 else ["exit", "0"]
+            run_plugin(approved, broker=broker, token="t", args=words, capture_output=True)
+
+    run(50)
+    time.sleep(0.5)
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    run(300)
+    assert watch.wait_until(
+        lambda: (
+            threading.active_count() <= threads and len(os.listdir("/proc/self/fd")) <= descriptors
+        ),
+        10,
+    )
 
 
 def test_an_unapproved_program_is_no_plugin(probe_path: Path) -> None:
