@@ -4,8 +4,8 @@ A plugin that was approved is a sealed object: it is neither hashed nor copied a
 has beside the launch is its broker, so there is a row without one (the manifest lists no
 capability), one with a broker that does nothing, one with the real broker and a token, neither of
 which the plugin talks to, and one with a plugin that says hello.
-Two more approve the plugin for each launch: one that was approved before and has not changed, and
-one that was touched in between, so that all of it is read and hashed.
+Two more approve a plugin without a broker for each launch: one that was approved before and has not
+changed, and one that was touched in between, so that all of it is read and hashed.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _alone(approved: Approved, launcher: oxgen.Launcher) -> oxgen.Completed:
 
 def _approved(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Completed:
     with approve(folder, root) as approved:
-        return _idle(approved, launcher)
+        return _alone(approved, launcher)
 
 
 def _anew(folder: Path, root: TrustRoot, launcher: oxgen.Launcher) -> oxgen.Completed:
@@ -184,8 +184,10 @@ def measure_artifacts(
                 ALONE: partial(_alone, alone, pool),
                 VERIFIED: partial(_idle, approved, pool),
                 VERIFIED_BROKER: partial(_with_broker, approved, issuer, audit, pool),
-                SEEN: partial(_approved, folder, trusted.root, pool),
-                ANEW: partial(_anew, trusted.add(f"touched-{number}", program), trusted.root, pool),
+                SEEN: partial(_approved, bare, trusted.root, pool),
+                ANEW: partial(
+                    _anew, trusted.add(f"touched-{number}", program, ()), trusted.root, pool
+                ),
             }
             rows += [_row(way, size, launch) for way, launch in ways.items()]
         program = workshop.helper("hello")
