@@ -140,8 +140,12 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
     self = (int)syscall(SYS_pidfd_open, getpid(), 0);
     if (self < 0) {
         r = -errno;
-        say(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open",
-            "use Linux 5.10 or later");
+        if (r == -ENOSYS)
+            say(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open",
+                "use Linux 5.10 or later");
+        else
+            say(ret_problem, OX_STAGE_LAUNCHER, r, "no descriptor for the host's own process",
+                r == -EMFILE || r == -ENFILE ? "raise the limit on open files" : "");
         goto out;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
