@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..limits import Limits
@@ -54,8 +54,9 @@ class Plan:
 
     __slots__ = (
         "_captured",
-        "_kept",
         "_native",
+        "_packed",
+        "_text",
         "args",
         "is_short",
         "limits",
@@ -73,7 +74,7 @@ class Plan:
         #: Whether the last run of it ended so soon that its caller had better not sleep.
         self.is_short = False
         self._native = ffi.new("struct ox_run_spec *")
-        self._kept = _set_strings(self._native, program, self, {})
+        self._set_strings(program)
         _set_limits(self._native, limits)
         self._native.named = program.needed.system
         self._native.broker = self._native.wake = -1
@@ -82,20 +83,17 @@ class Plan:
 
     def spec(self, order: Order, spin_ns: int) -> tuple[Any, Any]:
         """Return the ``struct ox_run_spec *`` of a run, and what keeps its memory alive."""
-        if order.is_plain():
-            shared = self._captured.get(spin_ns)
-            if shared is None:
-                shared = ffi.new("struct ox_run_spec *", self._native[0])
-                shared.streams[1].mode = shared.streams[2].mode = lib.OX_STREAM_CAPTURE
-                shared.spin_ns = spin_ns
-                self._captured[spin_ns] = shared
-            return shared, self
-        spec = ffi.new("struct ox_run_spec *", self._native[0])
+        captured = self._capturing(spin_ns) if order.is_captured() else None
+        if captured is not None and order.broker < 0 and not order.env:
+            return captured, self
+        spec = ffi.new("struct ox_run_spec *", (captured or self._native)[0])
         kept: list[Any] = [self, spec]
         if order.env:
-            kept += _set_strings(spec, order.program, self, order.env)
-        spec.broker, spec.wake, spec.confirm = order.broker, order.wake, order.confirm
-        spec.spin_ns = spin_ns
+            kept.append(self._add_environment(spec, order.env))
+        spec.broker = order.broker
+        if captured is not None:
+            return spec, kept
+        spec.wake, spec.confirm, spec.spin_ns = order.wake, order.confirm, spin_ns
         for row, stream in zip(
             spec.streams, (order.stdin, order.stdout, order.stderr), strict=True
         ):
@@ -107,6 +105,38 @@ class Plan:
             spec.streams[0].mode = lib.OX_STREAM_CAPTURE
             spec.input, spec.input_size = data, len(order.input)
         return spec, kept
+
+    def _capturing(self, spin_ns: int) -> Any:
+        shared = self._captured.get(spin_ns)
+        if shared is None:
+            shared = ffi.new("struct ox_run_spec *", self._native[0])
+            shared.streams[1].mode = shared.streams[2].mode = lib.OX_STREAM_CAPTURE
+            shared.spin_ns = spin_ns
+            self._captured[spin_ns] = shared
+        return shared
+
+    def _set_strings(self, program: Program) -> None:
+        """Fill in path, working directory, arguments and environment, which comes last."""
+        inside = f"/bin/{program.entry}"
+        argv = (*program.needed.prefix, inside, *self.args[1:])
+        path = program.needed.prefix[0] if program.needed.prefix else inside
+        environment = {**_FIXED_ENVIRONMENT, **self.sandbox.env}
+        names = [f"{name}={value}" for name, value in environment.items()]
+        # None of them holds a NUL: args and the sandbox have been checked.
+        self._packed = os.fsencode("\0".join((path, self.sandbox.cwd, *argv, *names, "")))
+        self._text = ffi.from_buffer("char[]", self._packed)
+        spec = self._native
+        spec.strings, spec.strings_size = self._text, len(self._packed)
+        spec.argc, spec.envc = len(argv), len(names)
+
+    def _add_environment(self, spec: Any, extra: Mapping[str, str]) -> Any:
+        """Append variables that the sandbox may not set (``RESERVED_ENVIRONMENT``)."""
+        names = "".join([f"{name}={value}\0" for name, value in extra.items()])
+        packed = self._packed + os.fsencode(names)
+        text = ffi.from_buffer("char[]", packed)
+        spec.strings, spec.strings_size = text, len(packed)
+        spec.envc += len(extra)
+        return text
 
 
 def plan_of(
@@ -136,7 +166,7 @@ class Order:
     stdout: Stream = NOTHING
     stderr: Stream = NOTHING
     broker: int = -1
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] | None = None
     task_id: str | None = None
     confirm: bool = False
     wake: int = -1
@@ -145,33 +175,16 @@ class Order:
         """Whether there is a reader outside to whom output is delivered."""
         return self.stdout.mode == "copy" or self.stderr.mode == "copy"
 
-    def is_plain(self) -> bool:
-        """Whether its output is captured, and there is nothing else to it."""
+    def is_captured(self) -> bool:
+        """Whether its output is captured, its input empty, and nobody watches it from outside."""
         return (
             self.stdout is CAPTURE
             and self.stderr is CAPTURE
             and self.stdin is NOTHING
             and self.input is None
-            and self.broker < 0
             and self.wake < 0
             and not self.confirm
-            and not self.env
         )
-
-
-def _set_strings(spec: Any, program: Program, plan: Plan, extra: Mapping[str, str]) -> list[Any]:
-    """Fill in path, working directory, arguments and environment; returns what holds them."""
-    inside = f"/bin/{program.entry}"
-    argv = (*program.needed.prefix, inside, *plan.args[1:])
-    path = program.needed.prefix[0] if program.needed.prefix else inside
-    environment = {**_FIXED_ENVIRONMENT, **plan.sandbox.env, **extra}
-    names = [f"{name}={value}" for name, value in environment.items()]
-    # None of them holds a NUL: args and the sandbox have been checked.
-    packed = os.fsencode("\0".join((path, plan.sandbox.cwd, *argv, *names, "")))
-    text = ffi.from_buffer("char[]", packed)
-    spec.strings, spec.strings_size = text, len(packed)
-    spec.argc, spec.envc = len(argv), len(names)
-    return [text, packed]
 
 
 def _set_limits(spec: Any, limits: Limits) -> None:
