@@ -228,7 +228,7 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
 static void give_back(struct ox_works *works, struct ox_kept_cell *cell)
 {
     ox_close(&cell->pidfd);
-    (void)ox_cgroup_remove(&works->cgroups, &cell->cgroup); /* one that is busy is kept pending */
+    ox_cgroup_give_back(&works->cgroups, &cell->cgroup);
     ox_ids_release(&works->ids, &cell->ids);
     cell->id = 0;
     cell->state = OX_CELL_FREE;
@@ -257,7 +257,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .pidfd = -1,
         .socket = -1,
         .writable = -1,
-        .cgroup = { 0, { -1, -1, -1 }, -1, -1, -1, -1 },
+        .cgroup = OX_CGROUP_NONE,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {
@@ -274,7 +274,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
     spec.trees_count = trees.count;
     spec.dev = trees.dev;
 
-    r = ox_cgroup_create(&works->cgroups, cell->id, &limits, &cell->cgroup);
+    r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
     if (r < 0)
         (void)fail(OX_STAGE_CGROUP, r, ret_error);
     else
@@ -313,7 +313,6 @@ void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
 {
     ox_close(&cell->socket);
     ox_close(&cell->writable);
-    ox_cgroup_forget(&cell->cgroup);
     cell->state = OX_CELL_READY;
 }
 
