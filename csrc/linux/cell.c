@@ -19,8 +19,8 @@
 #include "missing.h"
 #include "warden.h"
 
-#define NAMESPACES \
-    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+/* The network namespace is one that the launcher has entered: see net.h. */
+#define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 
 static int fail(int stage, int r, struct ox_error *ret_error)
 {
@@ -39,7 +39,7 @@ static int become_root(void)
 }
 
 static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, int *ret_oom_score,
-                  int *ret_signals, struct ox_error *ret_error)
+                  int *ret_signals, int *ret_listener, struct ox_error *ret_error)
 {
     int oom_score = -1, null = -1, writable = -1, r;
     struct ox_error ready = { OX_STAGE_NONE, 0 };
@@ -72,7 +72,8 @@ static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, 
         return fail(OX_STAGE_WARDEN, r, ret_error);
 
     *ret_signals = null;
-    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals, ret_error);
+    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals,
+                             ret_listener, ret_error);
 }
 
 /* Runs in the child; the launcher has written the id maps and the cgroup once a byte arrives. */
@@ -82,7 +83,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cg
 static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cgroup_base *cgroups)
 {
     struct ox_error error = { OX_STAGE_NONE, 0 };
-    int oom_score = -1, signals = -1;
+    int oom_score = -1, signals = -1, listener = -1;
     char go;
     int r;
 
@@ -92,12 +93,13 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cg
         (void)fail(OX_STAGE_WARDEN, r, &error);
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
-    if (r < 0 || set_up(socket, spec, &socket, &oom_score, &signals, &error) < 0) {
+    if (r < 0 || set_up(socket, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
-    if (ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0) < 0)
+    if (ox_send(socket, &error, sizeof(error), NULL, 0, &listener, listener >= 0) < 0)
         _exit(1);
+    ox_close(&listener);
     ox_warden_serve(socket, oom_score, signals);
 }
 
@@ -190,6 +192,33 @@ static pid_t clone_child(int *ret_pidfd)
     return (pid_t)syscall(SYS_clone, flags, NULL, ret_pidfd, NULL, NULL);
 }
 
+/* In a network namespace that is empty; the pair of sockets must not be in there. */
+static int clone_into_net(struct ox_works *works, const struct ox_jail_spec *spec,
+                          struct ox_kept_cell *cell, const int *pair)
+{
+    pid_t pid;
+    int r = ox_net_enter(&works->nets, &cell->net);
+
+    if (r < 0)
+        return r;
+    pid = clone_child(&cell->pidfd);
+    if (pid == 0) {
+        int socket = pair[1], other = pair[0];
+
+        ox_close(&other);
+        child_main(socket, spec, &works->cgroups);
+    }
+    if (pid < 0) {
+        r = -errno;
+        cell->pidfd = -1;
+    }
+    if (ox_net_leave(&works->nets) < 0) {
+        works->astray = 1;
+        return -ENOTRECOVERABLE;
+    }
+    return r < 0 ? r : pid;
+}
+
 /* The child waits for its cgroup and its id maps; both are ours to write. */
 static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
                         struct ox_kept_cell *cell, struct ox_error *ret_error)
@@ -200,19 +229,11 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return fail(OX_STAGE_CLONE, -errno, ret_error);
-
-    pid = clone_child(&cell->pidfd);
-    if (pid == 0) {
-        ox_close(&pair[0]);
-        child_main(pair[1], spec, &works->cgroups);
-    }
-    r = pid < 0 ? -errno : 0;
+    pid = clone_into_net(works, spec, cell, pair);
     ox_close(&pair[1]);
     cell->socket = pair[0];
-    if (r < 0) {
-        cell->pidfd = -1;
-        return fail(OX_STAGE_CLONE, r, ret_error);
-    }
+    if (pid < 0)
+        return fail(OX_STAGE_CLONE, pid, ret_error);
 
     r = ox_cgroup_attach(&cell->cgroup, pid);
     if (r < 0)
@@ -228,6 +249,8 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
 static void give_back(struct ox_works *works, struct ox_kept_cell *cell)
 {
     ox_close(&cell->pidfd);
+    ox_close(&cell->listener);
+    ox_net_give_back(&works->nets, &cell->net, cell->noted);
     ox_cgroup_give_back(&works->cgroups, &cell->cgroup);
     ox_ids_release(&works->ids, &cell->ids);
     cell->id = 0;
@@ -258,6 +281,8 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .socket = -1,
         .writable = -1,
         .cgroup = OX_CGROUP_NONE,
+        .net = OX_NET_NONE,
+        .listener = -1,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {
@@ -303,10 +328,21 @@ int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
         *ret_error = report;
         return -report.errnum;
     }
-    if (cell->writable >= 0)
+    if (cell->writable >= 0) {
+        cell->listener = fds[0];
+        cell->noted = cell->listener < 0;
         return 1;
+    }
     cell->writable = fds[0];
     return cell->writable >= 0 ? 0 : fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
+}
+
+void ox_kept_cell_note(struct ox_kept_cell *cell, int readable)
+{
+    if (readable)
+        cell->noted = 1;
+    if (!readable || ox_net_take_note(cell->listener) < 0)
+        ox_close(&cell->listener);
 }
 
 void ox_kept_cell_hand_over(struct ox_kept_cell *cell)

@@ -6,6 +6,7 @@
 #include "cgroup.h"
 #include "ids.h"
 #include "jail.h"
+#include "net.h"
 #include "store.h"
 
 /* How long a cell may take to build itself. */
@@ -16,7 +17,9 @@ struct ox_works {
     struct ox_ids ids;
     struct ox_store store;
     struct ox_cgroup_base cgroups;
+    struct ox_nets nets;
     uint32_t next_id;
+    int astray; /* the launcher could not leave a namespace of a cell, and must end */
 };
 
 enum ox_cell_state {
@@ -36,6 +39,9 @@ struct ox_kept_cell {
     int writable; /* the same */
     struct ox_id_pair ids;
     struct ox_cgroup cgroup;
+    struct ox_net net;
+    int listener; /* says when a socket is made that its network namespace would remember */
+    int noted;    /* one was made, or nobody would have noticed */
 };
 
 /* A create request that has been checked. */
@@ -63,6 +69,9 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and
  * the caller ends it. */
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error);
+
+/* Its listener is readable, or has come to its end: nobody is left whom the filter holds. */
+void ox_kept_cell_note(struct ox_kept_cell *cell, int readable);
 
 /* The host has its descriptors: close ours, but what ends the cell. */
 void ox_kept_cell_hand_over(struct ox_kept_cell *cell);

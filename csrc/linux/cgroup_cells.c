@@ -108,7 +108,7 @@ static int write_limit(int directory, const char *name, int64_t limit)
 
     if (fd < 0)
         return fd;
-    r = pwrite(fd, text, (size_t)size, 0) == size ? check_limit(fd, limit) : -errno;
+    r = write(fd, text, (size_t)size) == size ? check_limit(fd, limit) : -errno;
     ox_close(&fd);
     return r;
 }

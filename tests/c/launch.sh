@@ -4,8 +4,8 @@
 #   tests/c/launch.sh DIRECTORY
 #   CC=clang tests/c/launch.sh DIRECTORY
 #
-# Then, as root: DIRECTORY/launch_driver, launch_ends, launch_nobody; launch_places in a machine that is
-# thrown away.
+# Then, as root: DIRECTORY/launch_driver, launch_cells, launch_ends, launch_nobody; launch_places in a
+# machine that is thrown away.
 set -eu
 cd "$(dirname "$0")/../.."
 out=$1
@@ -23,7 +23,7 @@ build() {
 # shellcheck disable=SC2086
 {
     build launcher csrc/launcher_main.c $core
-    for test in launch_driver launch_ends launch_nobody launch_places; do
+    for test in launch_driver launch_cells launch_ends launch_nobody launch_places; do
         build $test tests/c/$test.c $core
     done
 }

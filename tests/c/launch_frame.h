@@ -53,13 +53,19 @@ static int64_t now_ns(void)
 
 /* --- launcher, cell, run -------------------------------------------------------------------- */
 
-static int start_in_range(uint32_t base, struct ox_launcher *ret, struct ox_problem *ret_problem)
+static int start_for(uint32_t base, uint32_t cells, struct ox_launcher *ret,
+                     struct ox_problem *ret_problem)
 {
-    struct ox_config config = { .uid_base = base, .uid_count = 16, .cells_max = 4 };
+    struct ox_config config = { .uid_base = base, .uid_count = 16, .cells_max = cells };
     char path[PATH_MAX];
     int r = beside("launcher", path);
 
     return r < 0 ? r : ox_launcher_start(path, &config, WAIT_MS, ret, ret_problem);
+}
+
+static int start_in_range(uint32_t base, struct ox_launcher *ret, struct ox_problem *ret_problem)
+{
+    return start_for(base, 4, ret, ret_problem);
 }
 
 static int start(struct ox_launcher *ret)
