@@ -1,9 +1,10 @@
 # Each target sets up what it needs in build/venv; `make demo` and `make test` work on a fresh
 # machine (as root they install missing Debian packages, otherwise they name them).
 # PYTHON=/path/to/python3 chooses the interpreter, TESTS=... what pytest runs, BUDGET=1 compares the
-# skipped tests with tests/skip_budget.txt.
+# skipped tests with tests/skip_budget.txt. bench: QUICK=1, RESULTS=directory; soak: LAUNCHES=,
+# REUSE=tenancy|never, DIRTY=n, RESULTS= (benchmarks/README.md).
 
-.PHONY: all build demo test lint format sanitize bench wheel clean
+.PHONY: all build demo test lint format sanitize bench soak wheel clean
 .DEFAULT_GOAL := build
 
 all: build
@@ -33,8 +34,11 @@ sanitize:
 	@scripts/sanitize.sh $(TESTS)
 
 bench:
-	@scripts/bootstrap.sh run
-	@build/venv/bin/python benchmarks/latency.py
+	@scripts/bench.sh all $(if $(QUICK),--quick) $(if $(RESULTS),--out $(RESULTS))
+
+soak:
+	@scripts/bench.sh soak $(if $(LAUNCHES),--launches $(LAUNCHES)) $(if $(REUSE),--reuse $(REUSE)) \
+		$(if $(DIRTY),--dirty $(DIRTY)) --json $(or $(RESULTS),build/bench/results)/soak.json
 
 wheel:
 	@scripts/bootstrap.sh run

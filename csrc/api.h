@@ -58,7 +58,6 @@ enum ox_stage {
     OX_STAGE_WORKDIR,
     OX_STAGE_DESCRIPTORS,
     OX_STAGE_SIGNALS,
-    OX_STAGE_AFFINITY,
     OX_STAGE_EXEC,
     OX_STAGE_COUNT
 };
@@ -233,10 +232,6 @@ struct ox_run_spec {
     int64_t processes;
     int confirm; /* ox_run_step also returns when the program has started */
     int wake;    /* readable: somebody called ox_run_cancel; -1: none */
-    /* ox_run_begin only: nobody has anything else to do for the caller meanwhile, so the program
-     * starts on the caller's processor, and the caller stays there for the first 2 ms. Waking
-     * another, idle processor and back costs more than a short program takes. */
-    int together;
 };
 
 struct ox_outcome {
@@ -293,3 +288,42 @@ void ox_run_forget(struct ox_run *run);
 void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome);
 const char *ox_run_captured(const struct ox_run *run, int stream, uint64_t *ret_size);
 void ox_run_free(struct ox_run *run);
+
+/* The same for a run that *run holds, which is NULL then. */
+void ox_run_release(struct ox_run **run);
+
+/* --- many runs -------------------------------------------------------------------------------- */
+
+/* Many runs, watched by one thread at a time; only ox_loop_wake may come from elsewhere. */
+struct ox_loop;
+
+struct ox_news {
+    uint64_t token;
+    int progress; /* OX_STARTED or OX_ENDED */
+};
+
+int ox_loop_open(struct ox_loop **ret_loop);
+
+/* An epoll descriptor, readable when ox_loop_step has something to do, clocks included. It stays the
+ * loop's. */
+int ox_loop_fd(struct ox_loop *loop);
+
+/* Watch a run that has been started, until it is news. A COPY sink that epoll cannot watch, such as
+ * a regular file, is served every few milliseconds only. */
+int ox_loop_add(struct ox_loop *loop, struct ox_run *run, uint64_t token);
+
+/* Pump, watch limits and wait at most slice_ms (-1: no bound) for news: a run that has ended or,
+ * with confirm, started. It has left the loop then; one that has started may be added again.
+ * Returns how many there are, at most capacity; the next call has the rest. 0: time slice over, a
+ * signal arrived, or ox_loop_wake was called. */
+int ox_loop_step(struct ox_loop *loop, int slice_ms, struct ox_news *ret_news, int capacity);
+
+/* Kill that run: it is news soon, with cause "cancelled". -ENOENT: it is not in the loop. */
+int ox_loop_cancel(struct ox_loop *loop, uint64_t token);
+
+/* From any thread: end the wait of ox_loop_step, now or the next time, and have it look for runs for
+ * which ox_run_cancel was called. */
+int ox_loop_wake(struct ox_loop *loop);
+
+/* The runs in it are not freed. Serves in the child after a fork as well. */
+void ox_loop_free(struct ox_loop *loop);

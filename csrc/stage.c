@@ -48,7 +48,6 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_WORKDIR] = "workdir",
     [OX_STAGE_DESCRIPTORS] = "descriptors",
     [OX_STAGE_SIGNALS] = "signals",
-    [OX_STAGE_AFFINITY] = "affinity",
     [OX_STAGE_EXEC] = "exec",
 };
 

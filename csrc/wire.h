@@ -92,8 +92,6 @@ struct ox_wire_launch {
     uint32_t rlimits_count;
     uint32_t has_broker;
     uint32_t confirm;
-    int32_t processor; /* where the warden is to run; -1: anywhere */
-    uint32_t reserved;
     struct ox_wire_rlimit rlimits[OX_RLIMITS_MAX];
 };
 

@@ -10,6 +10,9 @@ Importing it without its C extension is an error: there is no weaker pure-Python
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from ._launch import Launcher
 from .errors import (
     CapabilityError,
@@ -26,7 +29,9 @@ from .errors import (
     UsageError,
 )
 from .limits import GIB, KIB, MIB, Limits
+from .many import map
 from .process import Process, probe, run, spawn
+from .request import Request
 from .result import Completed, Confinement, Output, Termination, Usage
 from .sandbox import Sandbox
 
@@ -51,6 +56,7 @@ __all__ = [
     "OxgenError",
     "Process",
     "ProgramNotFoundError",
+    "Request",
     "RunFailedError",
     "Sandbox",
     "Termination",
@@ -58,7 +64,15 @@ __all__ = [
     "Usage",
     "UsageError",
     "__version__",
+    "map",
     "probe",
     "run",
     "spawn",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``oxgen.aio`` when it is first used: few programs need asyncio, which is large."""
+    if name == "aio":
+        return importlib.import_module("oxgen.aio")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

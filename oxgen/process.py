@@ -15,12 +15,15 @@ from typing import BinaryIO
 from . import _launch
 from .errors import LaunchError, UnsupportedError, UsageError
 from .limits import Limits
+from .request import Request
 from .result import Completed, Confinement
-from .sandbox import Sandbox, is_encodable
+from .sandbox import Sandbox
 
 __all__ = ["Process", "new_run_id", "probe", "run", "spawn"]
 
 _KILL_SECONDS = 5.0
+_SANDBOX = Sandbox()
+_LIMITS = Limits()
 
 
 def new_run_id() -> str:
@@ -53,10 +56,7 @@ def run(
     """
     words, box, bounds = _checked(args, sandbox, limits, input, tenant, task_id)
     pool = launcher or _launch.default_launcher()
-    with (
-        _launch.open_program(words[0], box.runtime) as program,
-        contextlib.ExitStack() as held,
-    ):
+    with _launch.open_program(words[0], box.runtime) as program:
         order = _launch.Order(
             args=words,
             program=program,
@@ -67,13 +67,9 @@ def run(
             stdout=_launch.standard_stream(1, capture=capture_output),
             stderr=_launch.standard_stream(2, capture=capture_output),
             task_id=task_id,
+            together=True,
         )
-        lease, execution = _launch.begin(held, pool, order, tenant=tenant)
-        execution.run_to_end()
-        if not capture_output:
-            execution.flush(execution.patience())
-        completed = execution.complete()
-    completed = lease.account(completed)
+        completed = _launch.see_through(pool, order, tenant=tenant, deliver=not capture_output)
     if check:
         completed.check_returncode()
     return completed
@@ -112,7 +108,7 @@ def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confi
             _launch.Launcher(cells=1) as pool,
             pool.lease(program, bounds, runtime=box.runtime, tenant="") as lease,
         ):
-            return lease.cell.confinement
+            return lease.cell.recipe.confinement
     except UnsupportedError as refused:
         return Confinement(
             level=None,
@@ -325,25 +321,7 @@ def _checked(
     tenant: str,
     task_id: str | None,
 ) -> tuple[tuple[str, ...], Sandbox, Limits]:
-    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence) or not args:
-        raise UsageError(f"args must be a sequence of at least the program's name, got {args!r}")
-    words = tuple(_word(word) for word in args)
-    _typed("sandbox", sandbox, Sandbox)
-    _typed("limits", limits, Limits)
-    if input is not None and not isinstance(input, bytes):
-        raise UsageError(f"input must be bytes or None, got {type(input).__name__}")
-    if not isinstance(tenant, str) or not (task_id is None or isinstance(task_id, str)):
-        raise UsageError("tenant must be text, task_id text or None")
-    return words, sandbox or Sandbox(), limits or Limits()
-
-
-def _word(word: object) -> str:
-    text = os.fspath(word) if isinstance(word, os.PathLike) else word
-    if not isinstance(text, str) or "\0" in text or not is_encodable(text):
-        raise UsageError(f"args must be text or paths without NUL, got {word!r}")
-    return text
-
-
-def _typed(name: str, value: object, wanted: type) -> None:
-    if value is not None and not isinstance(value, wanted):
-        raise UsageError(f"{name} must be a {wanted.__name__} or None, got {value!r}")
+    wanted = Request(
+        args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
+    )
+    return wanted.words, sandbox or _SANDBOX, limits or _LIMITS

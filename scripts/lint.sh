@@ -49,7 +49,7 @@ mapfile -t shell_files < <(find scripts .ci -type f \( -name '*.sh' -o -path .ci
 
 step "ruff check" build/venv/bin/ruff check .
 step "ruff format" build/venv/bin/ruff format --check .
-step "mypy --strict" build/venv/bin/mypy --strict oxgen oxgenctl.py
+step "mypy --strict" build/venv/bin/mypy --strict oxgen oxgenctl.py benchmarks
 step "gcc -Wall -Wextra -Werror" compile_all gcc
 step "clang -Wall -Wextra -Werror" compile_all clang
 

@@ -30,7 +30,7 @@ OXGEN_SANITIZE=address,undefined build/venv/bin/python setup.py -q build \
 # The tests whose programs go through launcher and extension; parsers in Python gain nothing here.
 selection=("$@")
 if [ ${#selection[@]} = 0 ]; then
-    for place in tests/core tests/launch tests/ends tests/control; do
+    for place in tests/core tests/launch tests/many tests/ends tests/control; do
         [ -d "$place" ] && selection+=("$place")
     done
 fi

@@ -18,6 +18,7 @@ LAYERS = {
     "errors": 0,
     "limits": 1,
     "sandbox": 1,
+    "request": 2,
     "result": 2,
     "manifest": 3,
     "findings": 3,
@@ -25,11 +26,13 @@ LAYERS = {
     "integrity": 4,
     "_launch": 5,
     "process": 6,
-    "": 7,  # oxgen/__init__.py, the public names
-    "plugin": 8,
-    "broker": 9,
-    "cli": 10,
-    "__main__": 11,
+    "many": 7,
+    "aio": 8,
+    "": 9,  # oxgen/__init__.py, the public names
+    "plugin": 10,
+    "broker": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 #: They know of files and records only; what starts processes is above them.
 NO_PROCESS = {"manifest", "findings", "capabilities", "integrity"}

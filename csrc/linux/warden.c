@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
-#include "../posix/place.h"
 #include "../posix/system.h"
 #include "../posix/steps.h"
 #include "../wire.h"
@@ -26,9 +25,6 @@
 #include "seccomp.h"
 
 #define PLUGIN_ID 65534
-
-/* How long a run counts as short, in milliseconds; the host's own measure is run.c's. */
-#define TOGETHER_MS 2
 
 /* Descriptors 0 to 3 of the warden are /dev/null, so that received ones lie above. */
 #define FIRST_OWN 4
@@ -180,8 +176,6 @@ struct request {
 static struct request request;
 static char *pointers[OX_POINTERS_MAX + 2];
 static struct ox_error report;
-/* The processor that the warden keeps to, -1: none. */
-static int placed = -1;
 static char child_stack[64 * 1024] __attribute__((aligned(64)));
 
 /* Split the strings: path, cwd, arguments, environment. -EBADMSG when they do not add up. */
@@ -264,17 +258,6 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
     return pid;
 }
 
-/* The caller waits on this processor for a short program: there each of the next wake-ups is a
- * switch, elsewhere it would first have to rouse an idle processor. A warden that cannot get there
- * works where it is. */
-static void place(int processor)
-{
-    if (processor == placed)
-        return;
-    if (ox_place_only(processor) == 0)
-        placed = processor;
-}
-
 struct tree {
     pid_t leader; /* 0 once reaped */
     int status;
@@ -325,7 +308,6 @@ static void supervise(int socket, int signals, struct tree *tree)
             { .fd = signals, .events = POLLIN },
             { .fd = socket, .events = POLLIN },
         };
-        int n;
 
         reap(tree);
         if (tree->empty)
@@ -333,9 +315,7 @@ static void supervise(int socket, int signals, struct tree *tree)
         if (tree->leader == 0)
             (void)kill(-1, SIGKILL);
 
-        n = poll(events, 2, tree->leader == 0 ? 2 : placed >= 0 ? TOGETHER_MS : 1000);
-        if (n == 0)
-            place(-1); /* not a short program: it and we have the whole machine */
+        (void)poll(events, 2, tree->leader == 0 ? 2 : 1000);
         if ((events[0].revents & POLLIN) != 0)
             drain_signals(signals);
         if ((events[1].revents & POLLIN) != 0) {
@@ -383,8 +363,6 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
         close_some(fds, 0, fds_count);
         fds_count = 0;
     } else {
-        place(request.head.processor);
-        plan.placed = placed >= 0;
         memcpy(plan.fds, fds, sizeof(int) * fds_count);
         tree.leader = launch(&plan, oom_score, &reply.error);
         if (tree.leader < 0)

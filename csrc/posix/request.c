@@ -34,7 +34,7 @@ static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *s
                spec->processes < 0 ? none : (uint64_t)spec->processes);
 }
 
-int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams, int processor)
+int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams)
 {
     struct ox_wire_launch head = {
         .kind = OX_MESSAGE_LAUNCH,
@@ -42,7 +42,6 @@ int ox_request_send(int socket, const struct ox_run_spec *spec, const int *strea
         .envc = spec->envc,
         .has_broker = spec->broker >= 0,
         .confirm = spec->confirm != 0,
-        .processor = processor,
     };
     int fds[4] = { streams[0], streams[1], streams[2], spec->broker };
 

@@ -4,8 +4,7 @@
 
 #include "../core.h"
 
-/* Send it with the program's ends of its three streams. processor: where the warden is to run, -1:
- * anywhere. -E2BIG: too many or too long strings. */
-int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams, int processor);
+/* Send it with the program's ends of its three streams. -E2BIG: too many or too long strings. */
+int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams);
 
 #endif

@@ -11,7 +11,6 @@
 #include "../wire.h"
 #include "counters.h"
 #include "fd.h"
-#include "place.h"
 #include "sigpipe.h"
 #include "system.h"
 
@@ -27,8 +26,6 @@
  * from the clock. */
 #define PASS_BYTES (256 * 1024)
 #define READ_BYTES (64 * 1024)
-/* How long a run that its caller waits for alone stays on the caller's processor. */
-#define TOGETHER_NS (2 * OX_MS)
 
 void ox_run_cancel(struct ox_run *run)
 {
@@ -87,7 +84,7 @@ static void check_limits(struct ox_run *run, int64_t now)
     }
 }
 
-static void write_input(struct ox_run *run)
+void ox_run_write_input(struct ox_run *run)
 {
     while (run->input >= 0 && run->input_left > 0) {
         size_t most = run->input_left > (1 << 20) ? 1 << 20 : (size_t)run->input_left;
@@ -185,7 +182,7 @@ int64_t ox_run_next_ns(const struct ox_run *run)
 static void pump(struct ox_run *run, const struct pollfd *events)
 {
     if (events[OX_RUN_INPUT].revents != 0)
-        write_input(run);
+        ox_run_write_input(run);
     for (int i = 0; i < 2; i++) {
         struct ox_pump *output = &run->outputs[i];
 
@@ -225,10 +222,9 @@ int ox_run_advance(struct ox_run *run, const struct pollfd *events)
     return OX_ENDED;
 }
 
-static int watch(struct ox_run *run, int slice_ms, struct ox_place *place)
+static int watch(struct ox_run *run, int slice_ms)
 {
     int64_t until = slice_ms < 0 ? OX_NEVER : ox_now_ns() + (int64_t)slice_ms * OX_MS;
-    int64_t apart = run->begun + TOGETHER_NS;
     int r = OX_RUNNING;
 
     if (__atomic_load_n(&run->cancelled, __ATOMIC_ACQUIRE))
@@ -239,53 +235,35 @@ static int watch(struct ox_run *run, int slice_ms, struct ox_place *place)
 
         if (until < next)
             next = until;
-        if (place->processor >= 0 && apart < next)
-            next = apart;
         ox_run_poll_set(run, events);
         if (poll(events, OX_RUN_EVENTS, next == OX_NEVER ? -1 : ox_until_ms(next)) < 0)
             return errno == EINTR ? OX_RUNNING : -errno;
         r = ox_run_advance(run, events);
         if (r != OX_RUNNING)
             return r;
-        if (place->processor >= 0 && ox_now_ns() >= apart)
-            ox_place_release(place);
         if (ox_now_ns() >= until)
             return OX_RUNNING;
     }
     return OX_ENDED;
 }
 
-static int guarded_watch(struct ox_run *run, int slice_ms, struct ox_place *place)
+int ox_run_step(struct ox_run *run, int slice_ms)
 {
     sigset_t before;
     int was_pending, r;
 
     if (!run->writes)
-        return watch(run, slice_ms, place);
+        return watch(run, slice_ms);
     ox_sigpipe_hold(&before, &was_pending);
-    r = watch(run, slice_ms, place);
+    r = watch(run, slice_ms);
     ox_sigpipe_release(&before, was_pending);
     return r;
-}
-
-int ox_run_step(struct ox_run *run, int slice_ms)
-{
-    struct ox_place place = { .processor = -1 };
-
-    return guarded_watch(run, slice_ms, &place);
 }
 
 int ox_run_begin(const struct ox_cell *cell, const struct ox_run_spec *spec, int slice_ms,
                  struct ox_run **ret_run, struct ox_error *ret_error)
 {
-    struct ox_place place = { .processor = -1 };
-    int r;
+    int r = ox_run_start(cell, spec, ret_run, ret_error);
 
-    if (spec->together)
-        (void)ox_place_hold(&place);
-    r = ox_run_start_on(place.processor, cell, spec, ret_run, ret_error);
-    if (r == 0)
-        r = guarded_watch(*ret_run, slice_ms, &place);
-    ox_place_release(&place);
-    return r;
+    return r < 0 ? r : ox_run_step(*ret_run, slice_ms);
 }

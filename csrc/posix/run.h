@@ -55,11 +55,10 @@ enum {
     OX_RUN_EVENTS = OX_RUN_SINK + 2
 };
 
-/* ox_run_start with the warden on one processor; -1: anywhere. */
-int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_run_spec *spec,
-                    struct ox_run **ret_run, struct ox_error *ret_error);
-
 void ox_run_poll_set(const struct ox_run *run, struct pollfd *ret_events);
+
+/* Write of the input what the pipe takes now; close it after the last byte. SIGPIPE is held. */
+void ox_run_write_input(struct ox_run *run);
 
 /* When a limit is to be looked at next, OX_NEVER for none. */
 int64_t ox_run_next_ns(const struct ox_run *run);

@@ -87,3 +87,11 @@ void ox_run_free(struct ox_run *run)
     ox_pump_free(&run->outputs[1]);
     free(run);
 }
+
+void ox_run_release(struct ox_run **run)
+{
+    struct ox_run *held = *run;
+
+    *run = NULL;
+    ox_run_free(held);
+}

@@ -81,8 +81,24 @@ static int open_streams(struct ox_run *run, const struct ox_run_spec *spec, int 
     return r;
 }
 
-int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_run_spec *spec,
-                    struct ox_run **ret_run, struct ox_error *ret_error)
+/* How fast CPU time can be used up at most. Asked once: the C library reads a file for it. Those that
+ * are off count as well, they may be turned on. */
+static int64_t count_processors(void)
+{
+    static long known;
+    long count = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+    if (count < 1) {
+        count = sysconf(_SC_NPROCESSORS_CONF);
+        if (count < 1)
+            count = 1;
+        __atomic_store_n(&known, count, __ATOMIC_RELAXED);
+    }
+    return count;
+}
+
+int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
+                 struct ox_run **ret_run, struct ox_error *ret_error)
 {
     struct ox_run *run = calloc(1, sizeof(*run));
     int theirs[3] = { -1, -1, -1 };
@@ -104,13 +120,14 @@ int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_r
                   spec->streams[2].mode == OX_STREAM_COPY;
     run->budget.left = spec->output_bytes;
     run->cpu_limit = spec->cpu_ns;
-    run->processors = sysconf(_SC_NPROCESSORS_ONLN);
-    if (run->processors < 1)
-        run->processors = 1;
+    run->processors = count_processors();
 
     r = open_streams(run, spec, theirs);
     if (r < 0)
         goto out;
+    /* It is there when the program starts, and a short one is at its end. We hold the other end: no
+     * SIGPIPE. */
+    ox_run_write_input(run);
 
     stage = OX_STAGE_CGROUP;
     r = ox_cgroup_read_cpu_ns(run->cpu, &run->cpu_before);
@@ -126,7 +143,7 @@ int ox_run_start_on(int processor, const struct ox_cell *cell, const struct ox_r
     run->kill_at = OX_NEVER;
 
     stage = OX_STAGE_REQUEST;
-    r = ox_request_send(run->socket, spec, theirs, processor);
+    r = ox_request_send(run->socket, spec, theirs);
     /* A dead warden: the cell was lost before this run began, nothing ran. */
     if (r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE)
         stage = OX_STAGE_WARDEN;
@@ -139,10 +156,4 @@ out:
     }
     *ret_run = run;
     return 0;
-}
-
-int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
-                 struct ox_run **ret_run, struct ox_error *ret_error)
-{
-    return ox_run_start_on(-1, cell, spec, ret_run, ret_error);
 }

@@ -9,7 +9,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "place.h"
 #include "system.h"
 
 static int apply_session(const struct ox_step_plan *plan)
@@ -79,12 +78,6 @@ static int apply_signals(const struct ox_step_plan *plan)
     return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
 
-/* Last, so that it is not moved on the way: the program may use every processor. */
-static int apply_affinity(const struct ox_step_plan *plan)
-{
-    return plan->placed ? ox_place_only(-1) : 0;
-}
-
 static int apply_exec(const struct ox_step_plan *plan)
 {
     (void)execve(plan->path, plan->argv, plan->envp);
@@ -112,7 +105,6 @@ static const struct step steps[] = {
     { OX_STAGE_WORKDIR, apply_workdir },
     { OX_STAGE_DESCRIPTORS, apply_descriptors },
     { OX_STAGE_SIGNALS, apply_signals },
-    { OX_STAGE_AFFINITY, apply_affinity },
     { OX_STAGE_EXEC, apply_exec },
 };
 

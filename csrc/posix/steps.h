@@ -11,7 +11,6 @@ struct ox_step_plan {
     int fds[4]; /* become 0, 1, 2 and, unless -1, 3 */
     const struct ox_wire_rlimit *rlimits;
     uint32_t rlimits_count;
-    int placed; /* the parent runs on one processor only */
     const char *root;
     const char *cwd;
     uint32_t uid;

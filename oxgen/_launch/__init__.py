@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from .cells import PROPERTIES
+from .channel import EXECUTABLE
+from .crowd import Crowd, Job
 from .ends import classify
-from .execution import Execution, Order, Stream, begin, standard_stream, timestamp
+from .execution import Execution, Order, Stream, begin, see_through, standard_stream, timestamp
 from .launcher import (
-    EXECUTABLE,
     UID_BASE,
     UID_COUNT,
     Launcher,
     Lease,
     default_launcher,
 )
+from .loop import deliver
 from .native import stages
+from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
 __all__ = [
@@ -21,17 +24,22 @@ __all__ = [
     "PROPERTIES",
     "UID_BASE",
     "UID_COUNT",
+    "Crowd",
     "Execution",
+    "Job",
     "Launcher",
     "Lease",
     "Order",
+    "PoolStats",
     "Program",
     "Stream",
     "begin",
     "build",
     "classify",
     "default_launcher",
+    "deliver",
     "open_program",
+    "see_through",
     "stages",
     "standard_stream",
     "timestamp",

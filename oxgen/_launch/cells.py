@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import LaunchError
+from ..limits import Limits
 from ..result import Confinement
 from .native import ffi, lib
 from .program import Program
 
-__all__ = ["PROPERTIES", "Cell", "Tenancy", "cell_spec", "confinement", "no_cell"]
+__all__ = ["PROPERTIES", "Cell", "Recipe", "Tenancy", "cell_spec", "confinement", "no_cell"]
 
 #: The properties of a sandbox, in the order in which they are listed.
 PROPERTIES = (
@@ -40,20 +41,55 @@ class Tenancy:
     disk_bytes: int | None
     tenant: str
 
+    @classmethod
+    def of(cls, program: Program, limits: Limits, runtime: str, tenant: str) -> Tenancy:
+        """Return the tenancy of a run."""
+        return cls(
+            program.identity,
+            runtime,
+            limits.memory_bytes,
+            limits.processes,
+            limits.effective_disk_bytes,
+            tenant,
+        )
+
+
+class Recipe:
+    """What cells of one tenancy are made of: it holds the program open for those to come."""
+
+    def __init__(self, tenancy: Tenancy, program: Program) -> None:
+        self.tenancy = tenancy
+        self.entry = program.entry
+        self.digest = program.digest
+        self.needed = program.needed
+        self.confinement = confinement(tenancy)
+        self.descriptor = os.dup(program.descriptor)
+
+    def __del__(self) -> None:
+        descriptor, self.descriptor = getattr(self, "descriptor", -1), -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
 
 @dataclass(eq=False)
 class Cell:
-    """A cell that the pool has made: its ``struct ox_cell``, and the launcher that keeps it.
+    """A cell that the pool has: its ``struct ox_cell``, and the launcher that keeps it.
 
     One that an exception of a signal handler made everybody forget ends with its descriptors, which
     close when it is collected: its warden then sees the end of its socket.
     """
 
-    tenancy: Tenancy
+    recipe: Recipe
     native: Any
-    confinement: Confinement
-    launcher: Any = None
+    launcher: Any
     idle_since: float = field(default=0.0)
+    #: ``struct ox_run **`` of the run that it serves, for a child that was forked meanwhile.
+    run: Any = None
+
+    @property
+    def tenancy(self) -> Tenancy:
+        """Whom it belongs to."""
+        return self.recipe.tenancy
 
 
 def no_cell() -> Any:
@@ -64,11 +100,9 @@ def no_cell() -> Any:
     )
 
 
-def cell_spec(
-    tenancy: Tenancy, program: Program, opened: contextlib.ExitStack
-) -> tuple[Any, list[Any]]:
+def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[Any]]:
     """Fill ``struct ox_cell_spec``; the second value keeps its memory alive."""
-    mounts = program.needed.mounts
+    tenancy, mounts = recipe.tenancy, recipe.needed.mounts
     rows = ffi.new("struct ox_mount[]", max(len(mounts), 1))
     kept: list[Any] = [rows]
     for row, (inside, outside) in zip(rows, mounts, strict=False):
@@ -85,12 +119,12 @@ def cell_spec(
         kept.append(text)
         row.destination = text
     spec = ffi.new("struct ox_cell_spec *")
-    entry = ffi.new("char[]", os.fsencode(program.entry))
-    digest = ffi.NULL if program.digest is None else ffi.new("char[]", program.digest.encode())
+    entry = ffi.new("char[]", os.fsencode(recipe.entry))
+    digest = ffi.NULL if recipe.digest is None else ffi.new("char[]", recipe.digest.encode())
     kept += [spec, entry, digest]
-    spec.entry, spec.digest, spec.program = entry, digest, program.descriptor
+    spec.entry, spec.digest, spec.program = entry, digest, recipe.descriptor
     spec.features = 0
-    if program.needed.system:
+    if recipe.needed.system:
         spec.features = lib.OX_FEATURE_PROC | lib.OX_FEATURE_DEV | lib.OX_FEATURE_ETC
     spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
     spec.processes = -1 if tenancy.processes is None else tenancy.processes

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -19,11 +18,12 @@ from ..limits import Limits
 from ..result import Completed, Output, Usage
 from ..sandbox import Sandbox
 from . import ends
-from .launcher import Launcher, Lease
+from .cells import Tenancy
+from .launcher import Launcher, Lease, Place
 from .native import ffi, lib, stage_name
 from .program import Program
 
-__all__ = ["Execution", "Order", "Stream", "begin", "standard_stream", "timestamp"]
+__all__ = ["Execution", "Order", "Stream", "begin", "see_through", "standard_stream", "timestamp"]
 
 #: Python-level signal handlers run in the main thread between two calls into C, so there it comes
 #: back this often; a signal that reaches the thread itself ends the wait at once.
@@ -40,6 +40,7 @@ _FIXED_ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "OXGEN_WORKSPACE": "/workspace",
 }
+_PLAIN_ENVIRONMENT = [f"{name}={value}" for name, value in _FIXED_ENVIRONMENT.items()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +53,13 @@ class Stream:
     exclusive: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_NOTHING = Stream()
+_CAPTURE = Stream(mode="capture")
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
 class Order:
-    """One run as its caller wants it; no descriptor is owned."""
+    """One run as its caller wants it; no descriptor is owned, nothing changes it."""
 
     args: tuple[str, ...]
     program: Program
@@ -62,14 +67,16 @@ class Order:
     limits: Limits
     run_id: str
     input: bytes | None = None
-    stdin: Stream = field(default_factory=Stream)
-    stdout: Stream = field(default_factory=Stream)
-    stderr: Stream = field(default_factory=Stream)
+    stdin: Stream = _NOTHING
+    stdout: Stream = _NOTHING
+    stderr: Stream = _NOTHING
     broker: int = -1
     env: Mapping[str, str] = field(default_factory=dict)
     task_id: str | None = None
     confirm: bool = False
     wake: int = -1
+    #: The caller does nothing else meanwhile: one call into C starts it and sees it through.
+    together: bool = False
 
 
 def timestamp() -> str:
@@ -89,16 +96,23 @@ class Execution:
         self._ended = False
         spec, self._kept = _run_spec(order)
         # Freed when it is collected, should a signal handler's exception come before close().
-        run = ffi.gc(ffi.new("struct ox_run **"), _free_run)
+        run = ffi.gc(ffi.new("struct ox_run **"), lib.ox_run_release)
         error = ffi.new("struct ox_error *")
-        if lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
+        lease.cell.run = run
+        progress = 0
+        if order.together:
+            slice_ms = _MAIN_THREAD_SLICE_MS if _in_main_thread() else -1
+            progress = lib.ox_run_begin(lease.cell.native, spec, slice_ms, run, error)
+        elif lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
             raise _never_ran(error, order)
+        if progress < 0 and not run[0]:
+            raise _never_ran(error, order)
+        self._ended = progress == lib.OX_ENDED
         wall = order.limits.wall_seconds
         if wall is not None:
             lease.give_back_by = self._begun + wall + _GIVE_BACK_SECONDS
         self._holder = run
         self._run = run[0]
-        _under_way.add(self)
 
     def step(self, slice_ms: int) -> bool:
         """Go on for at most this long (-1: no bound); True when there is news: started or ended."""
@@ -112,6 +126,15 @@ class Execution:
     def ended(self) -> bool:
         """Whether the program and its whole tree are gone."""
         return self._ended
+
+    @property
+    def native_run(self) -> Any:
+        """The ``struct ox_run *``, for a loop that watches it."""
+        return self._run
+
+    def mark_ended(self) -> None:
+        """Say that it has ended, as whoever watched it has seen."""
+        self._ended = True
 
     def run_to_end(self) -> None:
         """Pump until the run ends.
@@ -171,7 +194,7 @@ class Execution:
         """Raise ``LaunchError`` if the program never ran."""
         outcome = self._outcome()
         if outcome.error.stage != lib.OX_STAGE_NONE:
-            self._lease.reusable = bool(outcome.emptied)
+            self._lease.reusable = self._lease.emptied = bool(outcome.emptied)
             raise _never_ran(outcome.error, self._order)
 
     def complete(self, on_end: Callable[[], None] | None = None) -> Completed:
@@ -190,7 +213,8 @@ class Execution:
         )
         returncode, termination = ends.classify(facts, limits)
         # After an out-of-memory kill the kernel may take a while to give the memory back.
-        self._lease.reusable = bool(outcome.emptied) and outcome.oom_kills == 0
+        self._lease.emptied = bool(outcome.emptied)
+        self._lease.reusable = self._lease.emptied and outcome.oom_kills == 0
         peak = outcome.peak_memory_bytes
         return Completed(
             args=self._order.args,
@@ -209,7 +233,7 @@ class Execution:
                 truncated=bool(outcome.truncated),
                 lost=bool(outcome.undelivered),
             ),
-            confinement=self._lease.cell.confinement,
+            confinement=self._lease.cell.recipe.confinement,
             limits=limits,
             run_id=self._order.run_id,
             started_at=self._started_at,
@@ -240,11 +264,6 @@ class Execution:
         return bytes(ffi.buffer(text, size[0])) if size[0] else b""
 
 
-def _free_run(holder: Any) -> None:
-    run, holder[0] = holder[0], ffi.NULL
-    lib.ox_run_free(run)
-
-
 def begin(
     held: contextlib.ExitStack, pool: Launcher, order: Order, *, tenant: str = ""
 ) -> tuple[Lease, Execution]:
@@ -270,16 +289,34 @@ def begin(
     raise AssertionError("the second try returns or raises")
 
 
-_under_way: weakref.WeakSet[Execution] = weakref.WeakSet()
+def see_through(pool: Launcher, order: Order, *, tenant: str, deliver: bool) -> Completed:
+    """Lease a cell, run the order in it to its end, give the cell back.
 
-
-def _after_fork_in_child() -> None:
-    for execution in list(_under_way):
-        if execution._run is not None:
-            lib.ox_run_forget(execution._run)
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+    With ``deliver`` a slow reader of copied output is waited for. A cell that turns out to be dead
+    before the request reached it costs one more try, not the run.
+    """
+    tenancy = Tenancy.of(order.program, order.limits, order.sandbox.runtime, tenant)
+    place = Place(pool, tenancy, order.program)
+    for last_try in (False, True):
+        lease = place.lease()
+        try:
+            try:
+                execution = Execution(lease, order)
+            except LostError:
+                if last_try:
+                    raise
+                continue
+            try:
+                execution.run_to_end()
+                if deliver:
+                    execution.flush(execution.patience())
+                completed = execution.complete()
+            finally:
+                execution.close()
+        finally:
+            lease.give_back()
+        return lease.account(completed)
+    raise AssertionError("the second try returns or raises")
 
 
 def _in_main_thread() -> bool:
@@ -330,15 +367,19 @@ def _run_spec(order: Order) -> tuple[Any, list[Any]]:
     inside = f"/bin/{program.entry}"
     argv = (*program.needed.prefix, inside, *order.args[1:])
     path = program.needed.prefix[0] if program.needed.prefix else inside
-    environment = {**_FIXED_ENVIRONMENT, **order.sandbox.env, **order.env}
-    strings = [path, order.sandbox.cwd, *argv, *(f"{k}={v}" for k, v in environment.items())]
-    packed = b"".join(os.fsencode(text) + b"\0" for text in strings)
+    if order.env or order.sandbox.env:
+        environment = {**_FIXED_ENVIRONMENT, **order.sandbox.env, **order.env}
+        names = [f"{name}={value}" for name, value in environment.items()]
+    else:
+        names = _PLAIN_ENVIRONMENT
+    # None of them holds a NUL: args and the sandbox have been checked.
+    packed = os.fsencode("\0".join((path, order.sandbox.cwd, *argv, *names, "")))
 
     spec = ffi.new("struct ox_run_spec *")
     text = ffi.from_buffer("char[]", packed)
     kept: list[Any] = [spec, text, packed]
     spec.strings, spec.strings_size = text, len(packed)
-    spec.argc, spec.envc = len(argv), len(environment)
+    spec.argc, spec.envc = len(argv), len(names)
     spec.broker, spec.wake, spec.confirm = order.broker, order.wake, order.confirm
     for row, stream in zip(spec.streams, (order.stdin, order.stdout, order.stderr), strict=True):
         row.mode = _MODES[stream.mode]
@@ -376,12 +417,12 @@ def _count(value: int | None) -> int:
 def standard_stream(number: int, *, capture: bool) -> Stream:
     """Keep a stream, or copy it on to the caller's own, escaped where that is a terminal."""
     if capture:
-        return Stream(mode="capture")
+        return _CAPTURE
     try:
         terminal = os.isatty(number)
         os.fstat(number)
     except OSError:
-        return Stream()  # the caller has closed it: nobody would read
+        return _NOTHING  # the caller has closed it: nobody would read
     stream = sys.stdout if number == 1 else sys.stderr
     if stream is not None:
         stream.flush()

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from .bench import bench as bench_command
 from .doctor import doctor as doctor_command
 from .findings import findings as findings_command
 from .plugin import plugin as plugin_command
@@ -56,7 +57,7 @@ def command_line() -> None:
     """Launch plugins that nobody trusts: isolated, limited, verified, supervised."""
 
 
-for _command in (run_command, plugin_command, findings_command, doctor_command):
+for _command in (run_command, plugin_command, findings_command, doctor_command, bench_command):
     command_line.add_command(_command)
 
 

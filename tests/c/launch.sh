@@ -3,14 +3,16 @@
 #
 #   tests/c/launch.sh DIRECTORY
 #   CC=clang tests/c/launch.sh DIRECTORY
+#   FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all" tests/c/launch.sh DIRECTORY    the tests with other
+#       flags than -static
 #
-# Then, as root: DIRECTORY/launch_driver, launch_cells, launch_ends, launch_nobody; launch_places in a
+# Then, as root: DIRECTORY/launch_driver, launch_cells, launch_ends, launch_loop, launch_nobody; launch_places in a
 # machine that is thrown away.
 set -eu
 cd "$(dirname "$0")/../.."
 out=$1
 # -iquote: with -I, <linux/seccomp.h> would be that of csrc.
-flags="-std=gnu11 -g -O2 -static -Wall -Wextra -Werror -iquote csrc"
+flags="-std=gnu11 -g -O2 -Wall -Wextra -Werror -iquote csrc"
 core="csrc/stage.c $(echo csrc/posix/*.c csrc/linux/*.c)"
 
 # shellcheck disable=SC2086 # the variables hold lists of words
@@ -22,9 +24,9 @@ build() {
 
 # shellcheck disable=SC2086
 {
-    build launcher csrc/launcher_main.c $core
-    for test in launch_driver launch_cells launch_ends launch_nobody launch_places; do
-        build $test tests/c/$test.c $core
+    build launcher -static csrc/launcher_main.c $core
+    for test in launch_driver launch_cells launch_ends launch_loop launch_nobody launch_places; do
+        build $test ${FLAGS--static} tests/c/$test.c $core
     done
 }
-build probe tests/c/launch_probe.c
+build probe -static tests/c/launch_probe.c

@@ -29,6 +29,7 @@ COMMANDS = [
     ["findings"],
     ["findings", "validate"],
     ["doctor"],
+    ["bench"],
 ]
 
 

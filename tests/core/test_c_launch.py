@@ -25,7 +25,7 @@ pytestmark = [
 
 
 #: ``launch_places`` rearranges the machine's cgroups: it runs in virtual machines only.
-PROGRAMS = ("launch_driver", "launch_cells", "launch_ends", "launch_nobody")
+PROGRAMS = ("launch_driver", "launch_cells", "launch_ends", "launch_loop", "launch_nobody")
 
 
 def promises() -> list[tuple[str, str]]:

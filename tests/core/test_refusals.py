@@ -17,7 +17,7 @@ import pytest
 
 import oxgen
 from oxgen import _launch
-from oxgen._launch import launcher as launcher_module
+from oxgen._launch import channel as channel_module
 
 pytestmark = pytest.mark.root
 
@@ -37,7 +37,7 @@ def pause(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_missing_launcher_is_named(pause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher_module, "EXECUTABLE", "/nonexistent/launcher")
+    monkeypatch.setattr(channel_module, "EXECUTABLE", "/nonexistent/launcher")
     with oxgen.Launcher(cells=1) as launcher, pytest.raises(oxgen.LaunchError) as failed:
         oxgen.run([pause], launcher=launcher)
     assert (failed.value.stage, failed.value.errno) == ("launcher", errno.ENOENT)
@@ -47,7 +47,7 @@ def test_a_missing_launcher_is_named(pause: str, monkeypatch: pytest.MonkeyPatch
 def test_a_launcher_that_does_not_answer_is_named(
     pause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher_module, "EXECUTABLE", "/bin/true")
+    monkeypatch.setattr(channel_module, "EXECUTABLE", "/bin/true")
     with oxgen.Launcher(cells=1) as launcher, pytest.raises(oxgen.LaunchError) as failed:
         oxgen.run([pause], launcher=launcher)
     assert failed.value.stage == "handshake"
@@ -55,7 +55,7 @@ def test_a_launcher_that_does_not_answer_is_named(
 
 def test_a_launcher_started_by_hand_says_so() -> None:
     by_hand = subprocess.run(
-        [launcher_module.EXECUTABLE], capture_output=True, stdin=subprocess.DEVNULL, timeout=10
+        [channel_module.EXECUTABLE], capture_output=True, stdin=subprocess.DEVNULL, timeout=10
     )
     assert (by_hand.returncode, b"not by hand" in by_hand.stderr) == (2, True)
 
@@ -135,7 +135,7 @@ def test_launchers_with_neighbouring_ranges_both_run(pause: str) -> None:
 def test_a_cell_that_died_while_idle_costs_no_run(pause: str) -> None:
     with oxgen.Launcher(cells=1) as launcher:
         assert oxgen.run([pause], launcher=launcher).returncode == 0
-        (cell,) = launcher._idle
+        ((cell,),) = launcher.pool._idle.values()
         signal.pidfd_send_signal(cell.native.pidfd, signal.SIGKILL)
         time.sleep(0.2)
         assert oxgen.run([pause], launcher=launcher).returncode == 0
@@ -144,7 +144,7 @@ def test_a_cell_that_died_while_idle_costs_no_run(pause: str) -> None:
 def test_a_launcher_that_was_killed_is_replaced(pause: str) -> None:
     with oxgen.Launcher(cells=1) as launcher:
         assert oxgen.run([pause], launcher=launcher).returncode == 0
-        os.kill(launcher._native.pid, signal.SIGKILL)
+        os.kill(launcher.pid, signal.SIGKILL)
         time.sleep(0.3)
         assert oxgen.run([pause], launcher=launcher).returncode == 0
 
@@ -180,7 +180,7 @@ def test_cells_that_a_host_lost_track_of_do_not_use_up_the_launcher(pause: str) 
         for round_number in range(12):
             assert oxgen.run([pause], launcher=launcher, tenant=str(round_number)).returncode == 0
             # As after an exception of a signal handler at a bad moment: nobody holds the cell.
-            launcher._idle.clear()
+            launcher.pool._idle.clear()
             gc.collect()
         assert oxgen.run([pause], launcher=launcher).returncode == 0
 
@@ -237,7 +237,7 @@ def test_the_cell_of_a_dead_launcher_is_nobody_elses(pause: str) -> None:
         with _launch.open_program(pause, "auto") as program:
             old = launcher.lease(program, oxgen.Limits(), runtime="auto", tenant="old")
             lease = old.__enter__()
-            os.kill(launcher._native.pid, signal.SIGKILL)
+            os.kill(launcher.pid, signal.SIGKILL)
             time.sleep(0.3)
             others = [
                 oxgen.spawn([pause], launcher=launcher, tenant=f"new {number}")

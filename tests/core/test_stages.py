@@ -17,7 +17,7 @@ import pytest
 
 import oxgen
 from oxgen import _launch
-from oxgen._launch import launcher as launcher_module
+from oxgen._launch import channel as channel_module
 
 pytestmark = pytest.mark.root
 
@@ -119,7 +119,6 @@ SEARCHED = [
     ("signals", "sigprocmask", "static"),
     ("warden_rlimits", "setrlimit", "static"),
     ("rlimits", "setrlimit", "static"),
-    ("affinity", "sched_setaffinity", "static"),
 ]
 
 #: Stages that fail by themselves in tests elsewhere, and where.
@@ -169,7 +168,7 @@ def with_launcher(
         name = tmp_path / f"fault-{call}-{skip}-{number}"
         if not name.exists():
             os.link(faulty, name)
-        monkeypatch.setattr(launcher_module, "EXECUTABLE", str(name))
+        monkeypatch.setattr(channel_module, "EXECUTABLE", str(name))
 
     yield use
 
@@ -185,8 +184,9 @@ def attempt(program: str) -> OSError | None:
         except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
             return failed
         finally:
-            if launcher._native is not None:
-                started.append(launcher._native.pid)
+            native = launcher.pool._channel.native
+            if native is not None:
+                started.append(native.pid)
     return None
 
 

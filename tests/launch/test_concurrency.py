@@ -46,7 +46,7 @@ def storm(probe: Probe) -> dict[str, Any]:
     with Launcher(cells=THREADS) as launcher:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(work, range(THREADS)))
-        cells = launcher.idle_cells()
+        cells = launcher.stats().idle
     return {
         "wrong": wrong,
         "cells": cells,

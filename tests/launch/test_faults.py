@@ -70,7 +70,7 @@ def test_an_idle_cell_whose_warden_died_costs_no_run(
         (plugin,) = watch.processes(tag)
         warden = int(watch.status_of(plugin)["PPid"])
         process.wait(timeout=5)
-    assert watch.wait_until(lambda: pool.idle_cells() == 1, 2)
+    assert watch.wait_until(lambda: pool.stats().idle == 1, 2)
     os.kill(warden, signal.SIGKILL)
     assert watch.wait_until(lambda: watch.state_of(warden) in ("", "Z"), 2)
     done = probe.run("exit", 4, launcher=pool)

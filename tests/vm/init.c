@@ -36,12 +36,14 @@ static const struct {
 } tests[] = {
     { "/test_seccomp_table", V2 },
     { "/test_seccomp", V2 },
+    { "/test_heap", V2 },
     { "/test_cgroup_text", V2 },
     { "/test_cgroup", V2 | TOGETHER },
     { "/test_cgroup_base", V2 | TOGETHER },
     { "/launch_driver", V2 | TOGETHER | MIXED },
     { "/launch_cells", V2 | TOGETHER | MIXED },
     { "/launch_ends", V2 | TOGETHER | MIXED },
+    { "/launch_loop", V2 | TOGETHER | MIXED },
     { "/launch_nobody", V2 | TOGETHER | MIXED },
     { "/launch_places", V2 },
 };

@@ -1,0 +1,68 @@
+"""Request: one run as its caller wants it, to be handed to ``map``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from .errors import UsageError
+from .limits import Limits
+from .sandbox import Sandbox, is_encodable
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What ``run`` would be called with: a frozen value that starts nothing.
+
+    ``args[0]`` with a slash is a path of the host, without one it is looked up in the caller's
+    PATH. ``capture_output`` keeps stdout and stderr; without it they are read, counted and dropped:
+    many runs at once have no terminal to share. Raises ``UsageError`` for bad values.
+    """
+
+    args: Sequence[str | os.PathLike[str]]
+    _: KW_ONLY
+    sandbox: Sandbox | None = None
+    limits: Limits | None = None
+    input: bytes | None = None
+    capture_output: bool = True
+    tenant: str = ""
+    task_id: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "args", _words(self.args))
+        _check_type("sandbox", self.sandbox, Sandbox)
+        _check_type("limits", self.limits, Limits)
+        if self.input is not None and not isinstance(self.input, bytes):
+            raise UsageError(f"input must be bytes or None, got {type(self.input).__name__}")
+        if not isinstance(self.capture_output, bool):
+            raise UsageError(f"capture_output must be True or False, got {self.capture_output!r}")
+        if not isinstance(self.tenant, str):
+            raise UsageError(f"tenant must be text, got {self.tenant!r}")
+        if self.task_id is not None and not isinstance(self.task_id, str):
+            raise UsageError(f"task_id must be text or None, got {self.task_id!r}")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """``args`` as the program gets them."""
+        return self.args  # type: ignore[return-value]  # __post_init__ made them that
+
+
+def _words(args: object) -> tuple[str, ...]:
+    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence) or not args:
+        raise UsageError(f"args must be a sequence of at least the program's name, got {args!r}")
+    return tuple(map(_word, args))
+
+
+def _word(word: object) -> str:
+    text = os.fspath(word) if isinstance(word, os.PathLike) else word
+    if not isinstance(text, str) or "\0" in text or not is_encodable(text):
+        raise UsageError(f"args must be text or paths without NUL, got {word!r}")
+    return text
+
+
+def _check_type(name: str, value: object, wanted: type) -> None:
+    if value is not None and not isinstance(value, wanted):
+        raise UsageError(f"{name} must be a {wanted.__name__} or None, got {value!r}")
