@@ -97,46 +97,101 @@ static struct ox_run *begin(const struct ox_cell *cell)
     return run;
 }
 
-static void finish(struct ox_run *run)
+static void check(struct ox_run *run)
 {
     struct ox_outcome outcome;
-    int r;
 
-    do
-        r = ox_run_step(run, WAIT_MS);
-    while (r == OX_RUNNING);
     ox_run_outcome(run, &outcome);
     ox_run_free(run);
     if (outcome.error.stage != OX_STAGE_NONE)
         fail(ox_stage_name(outcome.error.stage), outcome.error.errnum);
-    if (r != OX_ENDED || outcome.lost || outcome.status != 0)
+    if (outcome.lost || outcome.status != 0)
         fail("the program did not exit with 0", EIO);
 }
 
-/* As many requests are under way as there may be runs in flight; a run in flight is in the place
- * of its request. */
-static int keep_cells(const struct ox_launcher *launcher, const struct ox_cell_spec *spec,
-                      int in_flight, int64_t end, int use)
+static void destroy(const struct ox_launcher *launcher, struct ox_cell *cell)
 {
-    int ended = 0, under_way = 0;
+    int r = ox_cell_destroy(launcher, cell);
 
-    for (; under_way < in_flight; under_way++)
-        ask(launcher, spec, (uint32_t)under_way);
-    while (under_way > 0) {
+    if (r < 0)
+        fail("destroy", -r);
+    ox_cell_forget(cell);
+}
+
+static int keep_making(const struct ox_launcher *launcher, const struct ox_cell_spec *spec,
+                       int in_flight, int64_t end)
+{
+    int ended = 0, asked = 0;
+
+    for (; asked < in_flight; asked++)
+        ask(launcher, spec, (uint32_t)asked);
+    while (ended < asked) {
         struct ox_cell cell;
 
         take(launcher, &cell);
-        if (use)
-            finish(begin(&cell));
-        (void)ox_cell_destroy(launcher, &cell);
-        ox_cell_forget(&cell);
+        destroy(launcher, &cell);
         ended++;
-        under_way--;
-        if (now_ns() < end) {
-            ask(launcher, spec, (uint32_t)ended);
-            under_way++;
+        if (now_ns() < end)
+            ask(launcher, spec, (uint32_t)asked++);
+    }
+    return ended;
+}
+
+/* A run and its cell have the place of the request for the cell. */
+struct places {
+    struct ox_cell cells[MOST];
+    struct ox_run *runs[MOST]; /* NULL: free */
+};
+
+static void use_next(const struct ox_launcher *launcher, struct ox_loop *loop,
+                     struct places *places)
+{
+    int at = 0, r;
+
+    while (places->runs[at] != NULL)
+        at++;
+    take(launcher, &places->cells[at]);
+    places->runs[at] = begin(&places->cells[at]);
+    r = ox_loop_add(loop, places->runs[at], (uint64_t)at);
+    if (r < 0)
+        fail("loop", -r);
+}
+
+static int keep_using(const struct ox_launcher *launcher, const struct ox_cell_spec *spec,
+                      int in_flight, int64_t end)
+{
+    static struct places places;
+    struct ox_loop *loop;
+    int ended = 0, asked = 0;
+    int r = ox_loop_open(&loop);
+
+    if (r < 0)
+        fail("loop", -r);
+    for (; asked < in_flight; asked++)
+        ask(launcher, spec, (uint32_t)asked);
+    while (ended < asked) {
+        struct pollfd events[2] = { { .fd = launcher->socket, .events = POLLIN },
+                                    { .fd = ox_loop_fd(loop), .events = POLLIN } };
+        struct ox_news news[MOST];
+        int count;
+
+        if (poll(events, 2, WAIT_MS) <= 0)
+            fail("poll", ETIMEDOUT);
+        if (events[0].revents != 0)
+            use_next(launcher, loop, &places);
+        if (events[1].revents == 0)
+            continue;
+        count = ox_loop_step(loop, 0, news, MOST);
+        for (int i = 0; i < count; i++) {
+            check(places.runs[news[i].token]);
+            places.runs[news[i].token] = NULL;
+            destroy(launcher, &places.cells[news[i].token]);
+            ended++;
+            if (now_ns() < end)
+                ask(launcher, spec, (uint32_t)asked++);
         }
     }
+    ox_loop_free(loop);
     return ended;
 }
 
@@ -211,8 +266,10 @@ static void measure(const struct ox_launcher *launcher, const char *program, int
         fail(program, errno);
     if (strcmp(way, "bwrap") == 0)
         ended = keep_bwrap(program, in_flight, end);
+    else if (strcmp(way, "use") == 0)
+        ended = keep_using(launcher, &spec, in_flight, end);
     else
-        ended = keep_cells(launcher, &spec, in_flight, end, strcmp(way, "use") == 0);
+        ended = keep_making(launcher, &spec, in_flight, end);
     (void)close(spec.program);
     (void)printf("%s %.0f\n", way, (double)ended * (double)SECOND / (double)(now_ns() - begun));
     (void)fflush(stdout);
