@@ -38,18 +38,19 @@ static int become_root(void)
     return syscall(SYS_setresuid, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, int *ret_oom_score,
-                  int *ret_signals, int *ret_listener, struct ox_error *ret_error)
+static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *ret_socket,
+                  int *ret_oom_score, int *ret_signals, int *ret_listener,
+                  struct ox_error *ret_error)
 {
     int oom_score = -1, null = -1, writable = -1, r;
     struct ox_error ready = { OX_STAGE_NONE, 0 };
 
-    /* Before the ids change: afterwards files of /proc/self belong to the host's root. And by
-     * name, so before the pivot. */
-    oom_score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    /* Before the ids change: afterwards files of /proc/self belong to the host's root. */
+    oom_score = openat(proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (oom_score < 0)
         return fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    /* The launcher's own standard input. */
+    null = fcntl(0, F_DUPFD_CLOEXEC, 0);
     if (null < 0)
         return fail(OX_STAGE_WARDEN_DESCRIPTORS, -errno, ret_error);
 
@@ -77,23 +78,24 @@ static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, 
 }
 
 /* Runs in the child; the launcher has written the id maps and the cgroup once a byte arrives. */
-static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cgroup_base *cgroups)
+static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_works *works)
     __attribute__((noreturn));
 
-static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cgroup_base *cgroups)
+static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_works *works)
 {
     struct ox_error error = { OX_STAGE_NONE, 0 };
     int oom_score = -1, signals = -1, listener = -1;
     char go;
     int r;
 
-    ox_cgroup_base_forget(cgroups);
+    ox_cgroup_base_forget(&works->cgroups);
     r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
     if (r < 0)
         (void)fail(OX_STAGE_WARDEN, r, &error);
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
-    if (r < 0 || set_up(socket, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
+    if (r < 0 ||
+        set_up(socket, works->proc, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
@@ -101,6 +103,33 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cg
         _exit(1);
     ox_close(&listener);
     ox_warden_serve(socket, oom_score, signals);
+}
+
+/* --- what every cell draws on ----------------------------------------------------------------- */
+
+int ox_works_open(struct ox_works *works)
+{
+    int r = ox_spaces_open(&works->spaces);
+
+    if (r < 0)
+        return r;
+    r = ox_nets_open(&works->nets);
+    if (r < 0)
+        return r;
+    works->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (works->proc < 0)
+        return -errno;
+    r = ox_store_open(&works->store);
+    return r < 0 ? r : ox_jail_space(&works->outer);
+}
+
+void ox_works_close(struct ox_works *works)
+{
+    ox_store_close(&works->store);
+    ox_nets_close(&works->nets);
+    ox_spaces_close(&works->spaces);
+    ox_close(&works->outer);
+    ox_close(&works->proc);
 }
 
 /* --- the launcher's side ---------------------------------------------------------------------- */
@@ -156,7 +185,8 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
     trees->dev = -1;
 
     if (request->digest != NULL)
-        r = ox_store_tree(&works->store, request->digest, request->program, &trees->program);
+        r = ox_store_tree(&works->store, &works->spaces, request->digest, request->program,
+                          &trees->program);
     else
         r = ox_tree_of(request->program, &trees->program);
     if (r < 0)
@@ -192,30 +222,29 @@ static pid_t clone_child(int *ret_pidfd)
     return (pid_t)syscall(SYS_clone, flags, NULL, ret_pidfd, NULL, NULL);
 }
 
-/* In a network namespace that is empty; the pair of sockets must not be in there. */
-static int clone_into_net(struct ox_works *works, const struct ox_jail_spec *spec,
-                          struct ox_kept_cell *cell, const int *pair)
+/* The child is born in an empty network namespace, and if possible where its outer root is in place
+ * already. The pair of sockets must not belong to that network namespace. */
+static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *spec,
+                            struct ox_kept_cell *cell, const int *pair)
 {
     pid_t pid;
     int r = ox_net_enter(&works->nets, &cell->net);
 
     if (r < 0)
         return r;
-    pid = clone_child(&cell->pidfd);
+    r = spec->is_placed ? ox_space_enter(works->outer) : 0;
+    pid = r < 0 ? r : clone_child(&cell->pidfd);
     if (pid == 0) {
         int socket = pair[1], other = pair[0];
 
         ox_close(&other);
-        child_main(socket, spec, &works->cgroups);
+        child_main(socket, spec, works);
     }
-    if (pid < 0) {
-        r = -errno;
+    r = pid < 0 && r == 0 ? -errno : r;
+    if (r < 0)
         cell->pidfd = -1;
-    }
-    if (ox_net_leave(&works->nets) < 0) {
-        works->astray = 1;
+    if ((spec->is_placed && ox_space_leave(&works->spaces) < 0) || ox_net_leave(&works->nets) < 0)
         return -ENOTRECOVERABLE;
-    }
     return r < 0 ? r : pid;
 }
 
@@ -229,7 +258,7 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return fail(OX_STAGE_CLONE, -errno, ret_error);
-    pid = clone_into_net(works, spec, cell, pair);
+    pid = clone_in_place(works, spec, cell, pair);
     ox_close(&pair[1]);
     cell->socket = pair[0];
     if (pid < 0)
@@ -269,6 +298,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .entry = request->entry,
         .features = request->features,
         .disk_bytes = request->disk_bytes,
+        .is_placed = (request->features & OX_FEATURE_PROC) == 0,
     };
     static struct trees trees;
     int r;

@@ -7,6 +7,7 @@
 #include "ids.h"
 #include "jail.h"
 #include "net.h"
+#include "space.h"
 #include "store.h"
 
 /* How long a cell may take to build itself. */
@@ -18,8 +19,10 @@ struct ox_works {
     struct ox_store store;
     struct ox_cgroup_base cgroups;
     struct ox_nets nets;
+    struct ox_spaces spaces;
+    int outer; /* where cells without a /proc begin, see ox_jail_space() */
+    int proc;  /* the launcher's /proc */
     uint32_t next_id;
-    int astray; /* the launcher could not leave a namespace of a cell, and must end */
 };
 
 enum ox_cell_state {
@@ -28,6 +31,16 @@ enum ox_cell_state {
     OX_CELL_READY,    /* the host's */
     OX_CELL_DYING,    /* killed; some of its processes may still be ending */
 };
+
+#define OX_WORKS_NONE \
+    { \
+        .ids.lock = -1, .store.directory = -1, .store.space = -1, .nets.home = -1, \
+        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1 \
+    }
+
+/* What needs no configuration. */
+int ox_works_open(struct ox_works *works);
+void ox_works_close(struct ox_works *works);
 
 struct ox_kept_cell {
     uint32_t id;

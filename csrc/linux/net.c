@@ -53,9 +53,10 @@ int ox_net_enter(struct ox_nets *nets, struct ox_net *ret_net)
     return 0;
 }
 
-int ox_net_leave(const struct ox_nets *nets)
+int ox_net_leave(struct ox_nets *nets)
 {
-    return setns(nets->home, CLONE_NEWNET) < 0 ? -errno : 0;
+    nets->astray = setns(nets->home, CLONE_NEWNET) < 0;
+    return nets->astray ? -errno : 0;
 }
 
 static int holds_no_socket(const struct ox_net *net)

@@ -29,7 +29,8 @@ struct ox_net {
     }
 
 struct ox_nets {
-    int home; /* the launcher's own */
+    int home;   /* the launcher's own */
+    int astray; /* it could not return: it must end */
     uint32_t spares_count;
     struct ox_net spares[OX_NETS_SPARE];
 };
@@ -40,8 +41,8 @@ void ox_nets_close(struct ox_nets *nets);
 /* Enter an empty one, kept or new. On failure the caller is where it was, or on its way home. */
 int ox_net_enter(struct ox_nets *nets, struct ox_net *ret_net);
 
-/* Return to the launcher's own. After a failure the launcher must not go on. */
-int ox_net_leave(const struct ox_nets *nets);
+/* Return to the launcher's own. */
+int ox_net_leave(struct ox_nets *nets);
 
 /* No process of the cell is left. noted: one of them has made a socket that leaves traces, or it is
  * not known. Keep it if it is as new, else close it. */

@@ -404,7 +404,7 @@ void ox_serve(struct ox_service *service)
             return;
         if (said != 0 && serve_one(service) < 0)
             return;
-        if (service->works.astray)
+        if (service->works.nets.astray || service->works.spaces.astray)
             return;
     }
 }
