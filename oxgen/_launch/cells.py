@@ -63,7 +63,16 @@ class Recipe:
         self.digest = program.digest
         self.needed = program.needed
         self.confinement = confinement(tenancy)
-        self.descriptor = os.dup(program.descriptor)
+        try:
+            self.descriptor = os.dup(program.descriptor)
+        except OSError as full:
+            raise LaunchError(
+                "program",
+                full.errno or errno.EIO,
+                "cannot be held open",
+                remedy="raise the limit on open files",
+                path=program.path,
+            ) from None
 
     def __del__(self) -> None:
         descriptor, self.descriptor = getattr(self, "descriptor", -1), -1

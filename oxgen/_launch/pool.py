@@ -188,7 +188,7 @@ class Pool:
         self.lock = threading.RLock()
         # More than there are runs: a cell that is being taken apart still counts.
         self._channel = Channel(self._uids, 4 * self._total + 8)
-        self._queue: FairQueue[Ticket] = FairQueue(self._queue_bound)
+        self._queue: FairQueue[Ticket] = FairQueue(self._queue_bound + self.cells)
         self._idle: dict[Tenancy, list[Cell]] = {}
         # Weak: a cell that an exception of a signal handler made its run forget no longer counts.
         self._all: weakref.WeakSet[Cell] = weakref.WeakSet()
@@ -220,7 +220,9 @@ class Pool:
             self._check_open()
             recipe = self._recipe(tenancy, program)
             ticket = Ticket(self, recipe, time.monotonic() + self.queue_seconds)
-            if not self._queue.push(ticket):
+            # Those for whom a cell is free do not wait: they only pass through the queue.
+            passing = max(0, self.cells - self._busy())
+            if len(self._queue) >= self._queue_bound + passing or not self._queue.push(ticket):
                 raise LaunchError(
                     "queue",
                     errno.EAGAIN,
@@ -384,13 +386,33 @@ class Pool:
     def _ring(self) -> None:
         """Wake the thread, which is started if need be."""
         if self._thread is None:
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            thread = threading.Thread(target=self._serve, name="oxgen-pool", daemon=True)
-            thread.start()
-            self._thread = thread
+            self._start_thread()
         if not self._rung:
             self._rung = True
             os.eventfd_write(self._bell, 1)
+
+    def _start_thread(self) -> None:
+        try:
+            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError as full:
+            raise LaunchError(
+                "launcher",
+                full.errno or errno.EIO,
+                "no descriptor for its wake-ups",
+                remedy="raise the limit on open files",
+            ) from None
+        thread = threading.Thread(target=self._serve, name="oxgen-pool", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as refused:
+            os.close(self._bell)
+            raise LaunchError(
+                "launcher",
+                errno.EAGAIN,
+                f"the thread of its pool cannot start: {refused}",
+                remedy="raise the limit on processes and threads",
+            ) from None
+        self._thread = thread
 
     # --- the thread -------------------------------------------------------------------------------
 

@@ -154,6 +154,7 @@ def test_a_launcher_does_not_grow_with_the_cells_that_it_made(probe: Probe, tag:
         descriptors = len(watch.descriptors_of(running.launcher))
         for _ in range(200):
             probe.run("exit", 0, launcher=pool)
-        # It keeps at most 16 cgroups and 16 network namespaces, with 9 descriptors a pair.
+        # Cells made ahead and ending ones, and what is kept for the next: at most 16 cgroups and network
+        # namespaces, with 9 descriptors a pair. One a cell would show.
         assert len(watch.descriptors_of(running.launcher)) <= descriptors + 16 * 9
         assert int(watch.status_of(running.launcher)["VmRSS"].split()[0]) < 16 * 1024

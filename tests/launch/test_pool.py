@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -136,3 +138,30 @@ def test_descriptors_and_cells_do_not_add_up(probe: Probe) -> None:
         time.sleep(0.5)
         after = len(os.listdir("/proc/self/fd"))
     assert after <= before + 8
+
+
+@pytest.mark.parametrize("spare", range(10))
+def test_a_host_without_descriptors_gets_a_clear_error(probe: Probe, spare: int) -> None:
+    """Wherever the last descriptor is missed, it is an error of ours, and the next run works."""
+    code = (
+        "import os, resource, sys, oxgen\n"
+        "words, spare = sys.argv[1:-1], int(sys.argv[-1])\n"
+        "with oxgen.Launcher(cells=1) as other:\n"
+        "    oxgen.run(words, launcher=other, capture_output=True)  # all modules are loaded\n"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "used = len(os.listdir('/proc/self/fd')) - 1\n"
+        "with oxgen.Launcher(cells=1) as launcher:\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))\n"
+        "    try:\n"
+        "        oxgen.run(words, launcher=launcher, capture_output=True)\n"
+        "    except oxgen.OxgenError as failed:\n"
+        "        print(type(failed).__name__)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "    done = oxgen.run(words, launcher=launcher, capture_output=True)\n"
+        "    print(done.returncode)\n"
+    )
+    words = [sys.executable, "-c", code, str(probe.path), "announce", "0", "pool", str(spare)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "0"
+    assert len(done.stdout.splitlines()) == 2
