@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "missing.h"
 
 /* What /proc/net/sockstat of an untouched namespace begins with. */
 #define NO_SOCKET "sockets: used 0\n"
