@@ -54,6 +54,22 @@ class Tenancy:
         )
 
 
+class _Held:
+    """A descriptor that closes when nobody holds it any more.
+
+    An object of its own: a finaliser of the recipe would run while weak references still lead to
+    it, and another thread could take a recipe whose descriptor is closed.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+
 class Recipe:
     """What cells of one tenancy are made of: it holds the program open for those to come."""
 
@@ -64,7 +80,7 @@ class Recipe:
         self.needed = program.needed
         self.confinement = confinement(tenancy)
         try:
-            self.descriptor = os.dup(program.descriptor)
+            self._held = _Held(os.dup(program.descriptor))
         except OSError as full:
             raise LaunchError(
                 "program",
@@ -74,10 +90,10 @@ class Recipe:
                 path=program.path,
             ) from None
 
-    def __del__(self) -> None:
-        descriptor, self.descriptor = getattr(self, "descriptor", -1), -1
-        if descriptor >= 0:
-            os.close(descriptor)
+    @property
+    def descriptor(self) -> int:
+        """The program, open for reading."""
+        return self._held.number
 
 
 @dataclass(eq=False)
