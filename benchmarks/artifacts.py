@@ -157,8 +157,6 @@ def measure_artifacts(
     found = []
     for row in rows:
         way, _, text = row.name.rpartition(" @")
-        figures = series.summary(row, {"to_unverified": f"{UNVERIFIED} @{text}"})
-        for key in ("kind", "promises", "note"):
-            del figures[key]
-        found.append(figures | {"name": way, "artifact_mib": float(text)})
+        figures = series.figures(row.name, {"to_unverified": f"{UNVERIFIED} @{text}"})
+        found.append({"name": way, "artifact_mib": float(text)} | figures)
     return {"rows": found}

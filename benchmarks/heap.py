@@ -79,10 +79,8 @@ def measure_heap(
     for row in rows:
         way, _, text = row.name.rpartition(" @")
         bases = {"to_small": f"{way} @{small}", "to_ours": f"{TENANCY} @{text}"}
-        figures = series.summary(row, bases)
-        for key in ("kind", "promises", "note"):
-            del figures[key]
-        found.append(figures | {"name": way, "heap_mib": int(text)})
+        figures = series.figures(row.name, bases)
+        found.append({"name": way, "heap_mib": int(text)} | figures)
     return {"processes": processes, "proofs": proofs, "rows": found, "absent": absent}
 
 

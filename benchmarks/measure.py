@@ -104,23 +104,29 @@ class Series:
         )
 
     def summary(self, row: Row, bases: Mapping[str, str]) -> dict[str, Any]:
-        """Return the figures of one row; p99 is None below a hundred launches.
-
-        ``bases`` are the rows it is compared with: the key of the ratio, the name of the row.
-        """
-        times = self.launches(row.name)
-        figures: dict[str, Any] = {
+        """Return what one row is, and its ``figures``."""
+        what = {
             "name": row.name,
             "kind": row.kind,
             "promises": list(row.promises),
             "note": row.note,
+        }
+        return what | self.figures(row.name, bases)
+
+    def figures(self, name: str, bases: Mapping[str, str]) -> dict[str, Any]:
+        """Return the figures of one row; p99 is None below a hundred launches.
+
+        ``bases`` are the rows it is compared with: the key of the ratio, the name of the row.
+        """
+        times = self.launches(name)
+        figures: dict[str, Any] = {
             "launches": len(times),
             "p50_us": round(statistics.median(times), 1),
             "p99_us": round(times[int(len(times) * 0.99)], 1) if len(times) >= 100 else None,
             "min_us": round(times[0], 1),
         }
         for key, base in bases.items():
-            ratio = self.ratio(row.name, base)
+            ratio = self.ratio(name, base)
             figures[key] = None if ratio is None else asdict(ratio)
         return figures
 

@@ -47,8 +47,6 @@ def measure_traces(workshop: Workshop, ours: Ours, *, seconds: float) -> dict[st
     found = []
     for row in rows:
         way, _, word = row.name.rpartition(": ")
-        figures = series.summary(row, {"to_clean": f"{way}: {CLEAN}"})
-        for key in ("kind", "promises", "note"):
-            del figures[key]
-        found.append(figures | {"name": way, "leaves": WORDS[word]})
+        figures = series.figures(row.name, {"to_clean": f"{way}: {CLEAN}"})
+        found.append({"name": way, "leaves": WORDS[word]} | figures)
     return {"rows": found}

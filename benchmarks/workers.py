@@ -15,7 +15,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+
+from oxgen.closing import Closes
 
 __all__ = ["Worker", "WorkerError"]
 
@@ -26,7 +27,7 @@ class WorkerError(Exception):
     """The worker said why it cannot launch, or it is gone."""
 
 
-class Worker:
+class Worker(Closes):
     """A program that takes the orders of benchmarks/c/orders.h on its stdin."""
 
     def __init__(self, args: Sequence[str], *, cwd: Path | None = None) -> None:
@@ -41,17 +42,6 @@ class Worker:
         assert self._process.stdout is not None
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def ask(self, order: str, seconds: float = _ANSWER_SECONDS) -> str:
         """Send an order and return its answer, one line."""

@@ -77,6 +77,20 @@ struct ox_problem {
     char remedy[256];
 };
 
+/* --- descriptors ------------------------------------------------------------------------------ */
+
+/* Outputs are written before the call returns, so that a descriptor has its owner at once. */
+
+/* Open a file for reading: no terminal becomes ours, and no FIFO makes us wait for its writer. */
+int ox_open_to_read(const char *path, int *ret_fd);
+
+/* A second descriptor of the same open file. */
+int ox_duplicate(int fd, int *ret_fd);
+
+/* Accepts -1, and leaves -1. close() is not retried on EINTR: Linux has released the descriptor by
+ * then. */
+void ox_close(int *fd);
+
 /* --- launcher --------------------------------------------------------------------------------- */
 
 /* Fixed when a launcher starts; no later request widens it. */
@@ -262,10 +276,6 @@ struct ox_run;
 int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
                  struct ox_run **ret_run, struct ox_error *ret_error);
 
-/* The same, and then ox_run_step. A failure to start leaves *ret_run as it was. */
-int ox_run_begin(const struct ox_cell *cell, const struct ox_run_spec *spec, int slice_ms,
-                 struct ox_run **ret_run, struct ox_error *ret_error);
-
 /* Pump, watch limits and wait at most slice_ms (-1: until something ends it). Returns enum
  * ox_progress. */
 int ox_run_step(struct ox_run *run, int slice_ms);
@@ -282,7 +292,8 @@ int ox_run_flush(struct ox_run *run, int slice_ms);
 void ox_run_abandon(struct ox_run *run);
 
 /* After a fork, in the child: close its copies of the run's descriptors. The run goes on in the
- * parent; a copy of the input pipe would keep its program from ever seeing the end of the input. */
+ * parent; a copy of the input pipe would keep its program from ever seeing the end of the input.
+ * NULL is no run. */
 void ox_run_forget(struct ox_run *run);
 
 void ox_run_outcome(const struct ox_run *run, struct ox_outcome *ret_outcome);

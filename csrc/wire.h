@@ -60,7 +60,8 @@ struct ox_wire_create {
     char pad[7];
 };
 
-/* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, cpu, oom, usage and, with has_peak, peak. */
+/* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, cpu, oom,
+ * usage and, with has_peak, peak. */
 struct ox_wire_create_reply {
     uint32_t kind;
     uint32_t sequence;
@@ -69,7 +70,6 @@ struct ox_wire_create_reply {
     uint32_t has_peak;
 };
 
-/* Not answered. */
 /* Not answered. */
 struct ox_wire_destroy {
     uint32_t kind;

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 
 from . import _launch
+from .closing import Closes
 from .errors import OxgenError, UsageError
 from .process import new_run_id
 from .request import Request
@@ -48,7 +48,7 @@ def failed(failure: Exception, request: object) -> Exception:
     return failure
 
 
-class Results(Iterator["Completed | Exception"]):
+class Results(Iterator["Completed | Exception"], Closes):
     """Results in the order in which they come; made by ``map``. Used by one thread."""
 
     def __init__(
@@ -91,17 +91,6 @@ class Results(Iterator["Completed | Exception"]):
         self._requests = None
         self._ready.clear()
         self._crowd.close()
-
-    def __enter__(self) -> Results:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         crowd = getattr(self, "_crowd", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -65,7 +64,7 @@ def run_plugin(
         path=approved.path,
     )
     pool = launcher or _launch.default_launcher()
-    with _Connection(broker) as connection, contextlib.ExitStack() as held:
+    with _Connection(broker) as connection:
         order = _launch.Order(
             args=(approved.entry, *args),
             program=program,
@@ -81,12 +80,12 @@ def run_plugin(
             },
             task_id=task_id,
         )
-        lease, execution = _launch.begin(held, pool, order, tenant=tenant)
-        connection.begin()
-        execution.run_to_end()
-        if not capture_output:
-            execution.flush(execution.patience())
-        completed = execution.complete(on_end=connection.end)
+        with _launch.under_way(pool, order, tenant=tenant) as (lease, execution):
+            connection.begin()
+            execution.run_to_end()
+            if not capture_output:
+                execution.flush(execution.patience())
+            completed = execution.complete(on_end=connection.end)
     return lease.account(completed)
 
 

@@ -9,10 +9,10 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from types import TracebackType
 from typing import BinaryIO
 
 from . import _launch
+from .closing import Closes
 from .errors import LaunchError, UnsupportedError, UsageError
 from .limits import Limits
 from .request import Request
@@ -22,8 +22,6 @@ from .sandbox import Sandbox
 __all__ = ["Process", "new_run_id", "probe", "run", "spawn"]
 
 _KILL_SECONDS = 5.0
-_SANDBOX = Sandbox()
-_LIMITS = Limits()
 
 
 def new_run_id() -> str:
@@ -54,22 +52,28 @@ def run(
     ran, ``RunFailedError`` with ``check``, ``UsageError`` for bad values. ``KeyboardInterrupt``
     kills the run before it is passed on; its attribute ``completed`` then says how the run ended.
     """
-    words, box, bounds = _checked(args, sandbox, limits, input, tenant, task_id)
+    request = Request(
+        args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
+    )
     pool = launcher or _launch.default_launcher()
-    with _launch.open_program(words[0], box.runtime) as program:
+    with _launch.open_program(request.words[0], request.box.runtime) as program:
         order = _launch.Order(
-            args=words,
+            args=request.words,
             program=program,
-            sandbox=box,
-            limits=bounds,
+            sandbox=request.box,
+            limits=request.bounds,
             run_id=new_run_id(),
             input=input,
             stdout=_launch.standard_stream(1, capture=capture_output),
             stderr=_launch.standard_stream(2, capture=capture_output),
             task_id=task_id,
-            together=True,
         )
-        completed = _launch.see_through(pool, order, tenant=tenant, deliver=not capture_output)
+        with _launch.under_way(pool, order, tenant=tenant) as (lease, execution):
+            execution.run_to_end()
+            if not capture_output:
+                execution.flush(execution.patience())
+            completed = execution.complete()
+    completed = lease.account(completed)
     if check:
         completed.check_returncode()
     return completed
@@ -89,9 +93,8 @@ def spawn(
     stdin, stdout and stderr are pipes (``Process.stdin`` and so on). A reader that does not read
     holds the program up; all limits hold whether or not anybody waits. Raises as ``run`` does.
     """
-    words, box, bounds = _checked(args, sandbox, limits, None, tenant, task_id)
-    pool = launcher or _launch.default_launcher()
-    return Process(words, box, bounds, tenant, task_id, pool)
+    request = Request(args, sandbox=sandbox, limits=limits, tenant=tenant, task_id=task_id)
+    return Process(request, launcher or _launch.default_launcher())
 
 
 def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confinement:
@@ -129,7 +132,7 @@ def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confi
         )
 
 
-class Process:
+class Process(Closes):
     """A program that runs in a cell. Leaving the context kills the tree and reaps it.
 
     ``stdin``, ``stdout`` and ``stderr`` are binary files. Made by ``spawn``.
@@ -137,14 +140,10 @@ class Process:
 
     def __init__(
         self,
-        words: tuple[str, ...],
-        sandbox: Sandbox,
-        limits: Limits,
-        tenant: str,
-        task_id: str | None,
+        request: Request,
         launcher: _launch.Launcher,
     ) -> None:
-        self.args = words
+        self.args = request.words
         self.run_id = new_run_id()
         self._started = threading.Event()
         self._finished = threading.Event()
@@ -162,7 +161,7 @@ class Process:
         self.stderr: BinaryIO = open(pipes[2][0], "rb")  # noqa: SIM115
         supervisor = threading.Thread(
             target=self._supervise,
-            args=(sandbox, limits, tenant, task_id, launcher),
+            args=(request, launcher),
             name=f"oxgen-{self.run_id[:8]}",
             daemon=True,
         )
@@ -179,36 +178,27 @@ class Process:
 
     # --- the supervising thread -------------------------------------------------------------------
 
-    def _supervise(
-        self,
-        sandbox: Sandbox,
-        limits: Limits,
-        tenant: str,
-        task_id: str | None,
-        launcher: _launch.Launcher,
-    ) -> None:
+    def _supervise(self, request: Request, launcher: _launch.Launcher) -> None:
         ours = self._ours
         try:
-            with (
-                _launch.open_program(self.args[0], sandbox.runtime) as program,
-                contextlib.ExitStack() as held,
-            ):
+            with _launch.open_program(request.words[0], request.box.runtime) as program:
                 order = _launch.Order(
-                    args=self.args,
+                    args=request.words,
                     program=program,
-                    sandbox=sandbox,
-                    limits=limits,
+                    sandbox=request.box,
+                    limits=request.bounds,
                     run_id=self.run_id,
                     stdin=_launch.Stream(mode="direct", descriptor=ours[0]),
                     stdout=_launch.Stream(mode="copy", descriptor=ours[1], exclusive=True),
                     stderr=_launch.Stream(mode="copy", descriptor=ours[2], exclusive=True),
-                    task_id=task_id,
+                    task_id=request.task_id,
                     confirm=True,
                     wake=self._wake,
                 )
-                lease, execution = _launch.begin(held, launcher, order, tenant=tenant)
-                os.close(ours.pop(0))
-                self._watch(execution, lease)
+                tenant = request.tenant
+                with _launch.under_way(launcher, order, tenant=tenant) as (lease, execution):
+                    os.close(ours.pop(0))
+                    self._watch(execution, lease)
         except BaseException as failure:
             # Not lost: spawn() or wait() raises it in the thread that asked.
             self._failure = failure
@@ -234,17 +224,6 @@ class Process:
             continue  # ends: the reader reads, or closes its end
 
     # --- the caller -------------------------------------------------------------------------------
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def poll(self) -> Completed | None:
         """Return how the run ended, or None while it runs."""
@@ -311,17 +290,3 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def _slice(deadline: float) -> float:
     return max(0.0, min(0.1, deadline - time.monotonic()))
-
-
-def _checked(
-    args: Sequence[str | os.PathLike[str]],
-    sandbox: Sandbox | None,
-    limits: Limits | None,
-    input: bytes | None,
-    tenant: str,
-    task_id: str | None,
-) -> tuple[tuple[str, ...], Sandbox, Limits]:
-    wanted = Request(
-        args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
-    )
-    return wanted.words, sandbox or _SANDBOX, limits or _LIMITS

@@ -12,6 +12,9 @@ from .sandbox import Sandbox, is_encodable
 
 __all__ = ["Request"]
 
+_SANDBOX = Sandbox()
+_LIMITS = Limits()
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -48,6 +51,16 @@ class Request:
     def words(self) -> tuple[str, ...]:
         """``args`` as the program gets them."""
         return self.args  # type: ignore[return-value]  # __post_init__ made them that
+
+    @property
+    def box(self) -> Sandbox:
+        """``sandbox``, or the usual one."""
+        return self.sandbox or _SANDBOX
+
+    @property
+    def bounds(self) -> Limits:
+        """``limits``, or the usual ones."""
+        return self.limits or _LIMITS
 
 
 def _words(args: object) -> tuple[str, ...]:

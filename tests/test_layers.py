@@ -15,6 +15,7 @@ CSRC = ROOT / "csrc"
 #: The table. A module may import those of a lower number, and itself; a package is one entry.
 #: A name that is missing here is an error: whoever adds a module says where it belongs.
 LAYERS = {
+    "closing": 0,
     "errors": 0,
     "limits": 1,
     "sandbox": 1,

@@ -48,12 +48,13 @@ static struct ox_run *run_in(const struct ox_cell *cell)
     struct ox_outcome outcome;
     struct ox_error error;
     struct ox_run *run;
-    int r = ox_run_begin(cell, &run_spec, -1, &run, &error);
+    int r;
 
-    if (r < 0)
+    if (ox_run_start(cell, &run_spec, &run, &error) < 0)
         fail(ox_stage_name(error.stage));
-    while (r == OX_RUNNING)
+    do
         r = ox_run_step(run, -1);
+    while (r == OX_RUNNING);
     ox_run_outcome(run, &outcome);
     if (outcome.error.stage != OX_STAGE_NONE || outcome.lost || outcome.status != 0)
         fail("the program did not exit with 0");

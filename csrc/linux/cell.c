@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../posix/system.h"
 #include "../wire.h"
@@ -21,13 +22,6 @@
 
 /* The network namespace is one that the launcher has entered: see net.h. */
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
-
-static int fail(int stage, int r, struct ox_error *ret_error)
-{
-    ret_error->stage = stage;
-    ret_error->errnum = -r;
-    return r;
-}
 
 /* --- inside the new namespaces ---------------------------------------------------------------- */
 
@@ -48,20 +42,20 @@ static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *re
     /* Before the ids change: afterwards files of /proc/self belong to the host's root. */
     oom_score = openat(proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (oom_score < 0)
-        return fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
+        return ox_fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
     /* The launcher's own standard input. */
     null = fcntl(0, F_DUPFD_CLOEXEC, 0);
     if (null < 0)
-        return fail(OX_STAGE_WARDEN_DESCRIPTORS, -errno, ret_error);
+        return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, -errno, ret_error);
 
     r = become_root();
     if (r < 0)
-        return fail(OX_STAGE_CELL_IDS, r, ret_error);
+        return ox_fail(OX_STAGE_CELL_IDS, r, ret_error);
     /* The cell's cgroup becomes the root of what is seen in it; it was joined before. */
     if (unshare(CLONE_NEWCGROUP) < 0)
-        return fail(OX_STAGE_CGROUP_NAMESPACE, -errno, ret_error);
+        return ox_fail(OX_STAGE_CGROUP_NAMESPACE, -errno, ret_error);
     if (sethostname("oxgen", 5) < 0 || setdomainname("", 0) < 0)
-        return fail(OX_STAGE_HOSTNAME, -errno, ret_error);
+        return ox_fail(OX_STAGE_HOSTNAME, -errno, ret_error);
 
     r = ox_jail_build(spec, &writable, ret_error);
     if (r < 0)
@@ -70,7 +64,7 @@ static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *re
     /* The directory goes out first: once confined, the warden keeps nothing but its socket. */
     r = ox_send(socket, &ready, sizeof(ready), NULL, 0, &writable, 1);
     if (r < 0)
-        return fail(OX_STAGE_WARDEN, r, ret_error);
+        return ox_fail(OX_STAGE_WARDEN, r, ret_error);
 
     *ret_signals = null;
     return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals,
@@ -91,7 +85,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     ox_cgroup_base_forget(&works->cgroups);
     r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
     if (r < 0)
-        (void)fail(OX_STAGE_WARDEN, r, &error);
+        (void)ox_fail(OX_STAGE_WARDEN, r, &error);
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
     if (r < 0 ||
@@ -161,12 +155,6 @@ static int write_id_maps(pid_t pid, const struct ox_id_pair *ids)
     return write_text(path, map);
 }
 
-static void close_all(int *fds, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        ox_close(&fds[i]);
-}
-
 struct trees {
     struct ox_tree places[200];
     int fds[200];
@@ -190,12 +178,12 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
     else
         r = ox_tree_of(request->program, &trees->program);
     if (r < 0)
-        return fail(OX_STAGE_PROGRAM, r, ret_error);
+        return ox_fail(OX_STAGE_PROGRAM, r, ret_error);
 
     for (uint32_t i = 0; i < request->mounts_count; i++) {
         r = ox_tree_of(request->mounts[i], &trees->fds[i]);
         if (r < 0)
-            return fail(OX_STAGE_TREE, r, ret_error);
+            return ox_fail(OX_STAGE_TREE, r, ret_error);
         trees->places[i] =
             (struct ox_tree){ .fd = trees->fds[i], .destination = request->destinations[i] };
         trees->count = i + 1;
@@ -203,14 +191,14 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
     if ((request->features & OX_FEATURE_DEV) != 0) {
         r = ox_dev_tree(&trees->dev);
         if (r < 0)
-            return fail(OX_STAGE_DEV, r, ret_error);
+            return ox_fail(OX_STAGE_DEV, r, ret_error);
     }
     return 0;
 }
 
 static void close_trees(struct trees *trees)
 {
-    close_all(trees->fds, trees->count);
+    ox_close_all(trees->fds, trees->count);
     ox_close(&trees->dev);
     ox_close(&trees->program);
 }
@@ -257,21 +245,21 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
     int r;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return fail(OX_STAGE_CLONE, -errno, ret_error);
+        return ox_fail(OX_STAGE_CLONE, -errno, ret_error);
     pid = clone_in_place(works, spec, cell, pair);
     ox_close(&pair[1]);
     cell->socket = pair[0];
     if (pid < 0)
-        return fail(OX_STAGE_CLONE, pid, ret_error);
+        return ox_fail(OX_STAGE_CLONE, pid, ret_error);
 
     r = ox_cgroup_attach(&cell->cgroup, pid);
     if (r < 0)
-        return fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
+        return ox_fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
     r = write_id_maps(pid, &cell->ids);
     if (r < 0)
-        return fail(OX_STAGE_ID_MAP, r, ret_error);
+        return ox_fail(OX_STAGE_ID_MAP, r, ret_error);
     if (send(cell->socket, "g", 1, MSG_NOSIGNAL) != 1)
-        return fail(OX_STAGE_WARDEN, -errno, ret_error);
+        return ox_fail(OX_STAGE_WARDEN, -errno, ret_error);
     return 0;
 }
 
@@ -317,7 +305,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {
         cell->state = OX_CELL_FREE;
-        return fail(OX_STAGE_UID_PAIR, r, ret_error);
+        return ox_fail(OX_STAGE_UID_PAIR, r, ret_error);
     }
     cell->id = ++works->next_id;
 
@@ -331,7 +319,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
 
     r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
     if (r < 0)
-        (void)fail(OX_STAGE_CGROUP, r, ret_error);
+        (void)ox_fail(OX_STAGE_CGROUP, r, ret_error);
     else
         r = start_warden(works, &spec, cell, ret_error);
 out:
@@ -351,7 +339,7 @@ int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
     /* ECHILD: it ended without a word. */
     if (size != (ssize_t)sizeof(report)) {
         ox_close(&fds[0]);
-        return fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
+        return ox_fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
     }
     if (report.stage != OX_STAGE_NONE) {
         ox_close(&fds[0]);
@@ -364,7 +352,7 @@ int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
         return 1;
     }
     cell->writable = fds[0];
-    return cell->writable >= 0 ? 0 : fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
+    return cell->writable >= 0 ? 0 : ox_fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
 }
 
 void ox_kept_cell_note(struct ox_kept_cell *cell, int readable)

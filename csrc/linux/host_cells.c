@@ -9,6 +9,7 @@
 #include <sys/statfs.h>
 
 #include "../posix/counters.h"
+#include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../wire.h"
 
@@ -63,13 +64,6 @@ int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack)
     return memcmp(&now, &cell->baseline, sizeof(now)) == 0;
 }
 
-static int fail(int stage, int r, struct ox_error *ret_error)
-{
-    ret_error->stage = stage;
-    ret_error->errnum = -r;
-    return r;
-}
-
 /* Append text with its NUL. */
 static int append(char *buffer, size_t capacity, size_t *used, const char *text)
 {
@@ -115,10 +109,10 @@ int ox_cell_request(const struct ox_launcher *launcher, const struct ox_cell_spe
     int r;
 
     if (spec->mounts_count > OX_MOUNTS_MAX)
-        return fail(OX_STAGE_REQUEST, -E2BIG, ret_error);
+        return ox_fail(OX_STAGE_REQUEST, -E2BIG, ret_error);
     if (spec->digest != NULL) {
         if (strlen(spec->digest) != OX_DIGEST_SIZE)
-            return fail(OX_STAGE_REQUEST, -EINVAL, ret_error);
+            return ox_fail(OX_STAGE_REQUEST, -EINVAL, ret_error);
         memcpy(head.digest, spec->digest, OX_DIGEST_SIZE);
     }
     fds[0] = spec->program;
@@ -130,13 +124,7 @@ int ox_cell_request(const struct ox_launcher *launcher, const struct ox_cell_spe
     if (r == 0)
         r = ox_send(launcher->socket, &head, sizeof(head), strings, used, fds,
                     1 + (size_t)spec->mounts_count);
-    return r < 0 ? fail(OX_STAGE_REQUEST, r, ret_error) : 0;
-}
-
-static void close_all(int *fds, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        ox_close(&fds[i]);
+    return r < 0 ? ox_fail(OX_STAGE_REQUEST, r, ret_error) : 0;
 }
 
 int ox_cell_answer(const struct ox_launcher *launcher, int wait_ms, uint32_t *ret_sequence,
@@ -157,7 +145,7 @@ int ox_cell_answer(const struct ox_launcher *launcher, int wait_ms, uint32_t *re
         given_count != (reply.error.stage != OX_STAGE_NONE ? 0u
                         : reply.has_peak != 0              ? 7u
                                                            : 6u)) {
-        close_all(given, given_count);
+        ox_close_all(given, given_count);
         return -EPROTO;
     }
     *ret_sequence = reply.sequence;
@@ -168,7 +156,7 @@ int ox_cell_answer(const struct ox_launcher *launcher, int wait_ms, uint32_t *re
     if (r < 0) {
         (void)ox_cell_destroy(launcher, ret_cell);
         ox_cell_forget(ret_cell);
-        (void)fail(OX_STAGE_WRITABLE, r, ret_error);
+        (void)ox_fail(OX_STAGE_WRITABLE, r, ret_error);
     }
     return 1;
 }
@@ -188,7 +176,7 @@ int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec
     for (;;) {
         r = ox_cell_answer(launcher, ox_until_ms(deadline), &sequence, &cell, &error);
         if (r <= 0)
-            return fail(OX_STAGE_LAUNCHER, r < 0 ? r : -ETIMEDOUT, ret_error);
+            return ox_fail(OX_STAGE_LAUNCHER, r < 0 ? r : -ETIMEDOUT, ret_error);
         if (sequence == wanted)
             break;
         /* To a call before this one, which has not waited for it. */
@@ -198,7 +186,7 @@ int ox_cell_create(const struct ox_launcher *launcher, const struct ox_cell_spec
         }
     }
     if (error.stage != OX_STAGE_NONE)
-        return fail(error.stage, error.errnum > 0 ? -error.errnum : -EPROTO, ret_error);
+        return ox_fail(error.stage, error.errnum > 0 ? -error.errnum : -EPROTO, ret_error);
     *ret_cell = cell;
     return 0;
 }

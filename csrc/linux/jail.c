@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../wire.h"
 #include "missing.h"
@@ -324,13 +325,6 @@ static int pivot(void)
     return chdir("/") < 0 ? -errno : 0;
 }
 
-static int fail(int stage, int r, struct ox_error *ret_error)
-{
-    ret_error->stage = stage;
-    ret_error->errnum = -r;
-    return r;
-}
-
 int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_error *ret_error)
 {
     int jail = -1, writable = -1;
@@ -413,5 +407,5 @@ int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_
 out:
     ox_close(&jail);
     ox_close(&writable);
-    return r < 0 ? fail(stage, r, ret_error) : 0;
+    return r < 0 ? ox_fail(stage, r, ret_error) : 0;
 }

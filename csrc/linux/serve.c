@@ -52,12 +52,6 @@ int ox_service_prepare(struct ox_service *service, uint32_t cells_max)
     return 0;
 }
 
-static void close_all(int *fds, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        ox_close(&fds[i]);
-}
-
 /* --- answers ---------------------------------------------------------------------------------- */
 
 /* Wait until the host takes an answer. A host that reads none is served no further; its end is
@@ -216,7 +210,7 @@ static void drop_first(struct ox_service *service)
     if (first->next == NULL)
         service->waiting_end = &service->waiting;
     service->live--;
-    close_all(first->fds, first->fds_count);
+    ox_close_all(first->fds, first->fds_count);
     free(first);
 }
 
@@ -307,7 +301,7 @@ static int serve_one(struct ox_service *service)
     else
         r = -EBADMSG;
     if (r != 1)
-        close_all(fds, fds_count);
+        ox_close_all(fds, fds_count);
     return r < 0 ? r : 0;
 }
 

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../posix/system.h"
 #include "../posix/steps.h"
@@ -120,13 +121,6 @@ static int die_with_launcher(int socket)
     return 0;
 }
 
-static int fail(int stage, int r, struct ox_error *ret_error)
-{
-    ret_error->stage = stage;
-    ret_error->errnum = -r;
-    return r;
-}
-
 int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
                       int *ret_signals, int *ret_listener, struct ox_error *ret_error)
 {
@@ -136,33 +130,33 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     null = *ret_signals;
     signals = open_signals();
     if (signals < 0)
-        return fail(OX_STAGE_WARDEN_DESCRIPTORS, signals, ret_error);
+        return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, signals, ret_error);
     r = arrange_descriptors(null, &socket, &oom_score, &signals);
     /* Half arranged they have moved too, and the caller reports the failure through the socket. */
     *ret_socket = socket;
     *ret_oom_score = oom_score;
     *ret_signals = signals;
     if (r < 0)
-        return fail(OX_STAGE_WARDEN_DESCRIPTORS, r, ret_error);
+        return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, r, ret_error);
 
     r = ox_rlimits_fix();
     if (r < 0)
-        return fail(OX_STAGE_WARDEN_RLIMITS, r, ret_error);
+        return ox_fail(OX_STAGE_WARDEN_RLIMITS, r, ret_error);
 
     r = drop_capabilities();
     if (r < 0)
-        return fail(OX_STAGE_CAPABILITIES, r, ret_error);
+        return ox_fail(OX_STAGE_CAPABILITIES, r, ret_error);
 
     r = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : die_with_launcher(socket);
     if (r < 0)
-        return fail(OX_STAGE_PARENT_DEATH, r, ret_error);
+        return ox_fail(OX_STAGE_PARENT_DEATH, r, ret_error);
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
+        return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
 
     r = ox_seccomp_load_noted(ret_listener);
     if (r < 0)
-        return fail(OX_STAGE_SECCOMP, r, ret_error);
+        return ox_fail(OX_STAGE_SECCOMP, r, ret_error);
     return 0;
 }
 
@@ -237,7 +231,7 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
     pid_t pid;
 
     if (r < 0)
-        return fail(OX_STAGE_OOM_SCORE, r, ret_error);
+        return ox_fail(OX_STAGE_OOM_SCORE, r, ret_error);
 
     report = (struct ox_error){ OX_STAGE_NONE, 0 };
     pid = clone(child_main, child_stack + sizeof(child_stack), CLONE_VM | CLONE_VFORK | SIGCHLD,
@@ -250,7 +244,7 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
     if (set_oom_score(oom_score, "0") < 0)
         _exit(1);
     if (r < 0)
-        return fail(OX_STAGE_FORK, r, ret_error);
+        return ox_fail(OX_STAGE_FORK, r, ret_error);
     if (report.stage == OX_STAGE_EXEC && report.errnum == 0)
         return pid;
     /* Without an errno it was killed on the way, for lack of memory for instance. */
@@ -334,12 +328,6 @@ static void supervise(int socket, int signals, struct tree *tree)
     }
 }
 
-static void close_some(int *fds, size_t first, size_t end)
-{
-    for (size_t i = first; i < end; i++)
-        ox_close(&fds[i]);
-}
-
 static void serve_one(int socket, int oom_score, int signals, size_t size, int *fds,
                       size_t fds_count)
 {
@@ -358,19 +346,16 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
     if (r == 0 && fds_count != wanted)
         r = -EBADMSG;
     if (r < 0) {
-        (void)fail(OX_STAGE_REQUEST, r, &reply.error);
+        (void)ox_fail(OX_STAGE_REQUEST, r, &reply.error);
         tree.empty = 1;
-        close_some(fds, 0, fds_count);
-        fds_count = 0;
     } else {
         memcpy(plan.fds, fds, sizeof(int) * fds_count);
         tree.leader = launch(&plan, oom_score, &reply.error);
         if (tree.leader < 0)
             tree.leader = 0;
         /* Whoever talks to the program through these is to see when it closes them. */
-        close_some(fds, 0, 1);
-        close_some(fds, 3, fds_count);
-        fds_count = 3;
+        ox_close(&fds[0]);
+        ox_close_all(fds + 3, fds_count - 3);
     }
     if (reply.error.stage != OX_STAGE_NONE && tree.leader > 0)
         (void)kill(tree.leader, SIGKILL);
@@ -386,7 +371,7 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
     if (ox_send(socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
         _exit(0);
     /* Its outputs only now: the host would wake for the end of each pipe, and then for the reply. */
-    close_some(fds, 1, fds_count);
+    ox_close_all(fds, fds_count);
 }
 
 void ox_warden_serve(int socket, int oom_score, int signals)

@@ -2,6 +2,7 @@
 #include "fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,11 +11,40 @@
 
 #include "../wire.h"
 
+int ox_open_to_read(const char *path, int *ret_fd)
+{
+    int fd;
+
+    do
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}
+
+int ox_duplicate(int fd, int *ret_fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (copy < 0)
+        return -errno;
+    *ret_fd = copy;
+    return 0;
+}
+
 void ox_close(int *fd)
 {
     if (*fd >= 0)
         (void)close(*fd);
     *fd = -1;
+}
+
+void ox_close_all(int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        ox_close(&fds[i]);
 }
 
 int64_t ox_now_ns(void)
@@ -128,8 +158,7 @@ ssize_t ox_receive(int socket, void *ret_buffer, size_t capacity, int *ret_fds, 
 
     surplus = take_descriptors(&message, ret_fds, fds_capacity, &count);
     if (surplus > 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-        for (size_t i = 0; i < count; i++)
-            ox_close(&ret_fds[i]);
+        ox_close_all(ret_fds, count);
         return -EMSGSIZE;
     }
     *ret_fds_count = count;

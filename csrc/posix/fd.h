@@ -6,8 +6,7 @@
 
 #include <sys/types.h>
 
-/* Accepts -1. close() is not retried on EINTR: Linux has released the descriptor by then. */
-void ox_close(int *fd);
+void ox_close_all(int *fds, size_t count);
 
 /* Nanoseconds of CLOCK_BOOTTIME: a deadline must not stand still while the machine sleeps. */
 int64_t ox_now_ns(void);

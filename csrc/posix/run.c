@@ -259,11 +259,3 @@ int ox_run_step(struct ox_run *run, int slice_ms)
     ox_sigpipe_release(&before, was_pending);
     return r;
 }
-
-int ox_run_begin(const struct ox_cell *cell, const struct ox_run_spec *spec, int slice_ms,
-                 struct ox_run **ret_run, struct ox_error *ret_error)
-{
-    int r = ox_run_start(cell, spec, ret_run, ret_error);
-
-    return r < 0 ? r : ox_run_step(*ret_run, slice_ms);
-}

@@ -56,6 +56,8 @@ void ox_run_abandon(struct ox_run *run)
 
 void ox_run_forget(struct ox_run *run)
 {
+    if (run == NULL)
+        return;
     ox_close(&run->outputs[0].source);
     ox_close(&run->outputs[1].source);
     ox_close(&run->input);

@@ -8,15 +8,9 @@
 #include <unistd.h>
 
 #include "counters.h"
+#include "fail.h"
 #include "fd.h"
 #include "request.h"
-
-static int fail(int stage, int r, struct ox_error *ret_error)
-{
-    ret_error->stage = stage;
-    ret_error->errnum = -r;
-    return r;
-}
 
 /* A pipe belongs to whoever made it, mode 0600: the program, under another uid, could use it but not
  * open it by a name such as /dev/stdout. Who can reach the name has the descriptor already. */
@@ -105,7 +99,7 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     int stage = OX_STAGE_STREAMS, r;
 
     if (run == NULL)
-        return fail(OX_STAGE_REQUEST, -ENOMEM, ret_error);
+        return ox_fail(OX_STAGE_REQUEST, -ENOMEM, ret_error);
     run->socket = cell->warden;
     run->pidfd = cell->pidfd;
     run->cpu = cell->cpu;
@@ -148,11 +142,10 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     if (r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE)
         stage = OX_STAGE_WARDEN;
 out:
-    for (int i = 0; i < 3; i++)
-        ox_close(&theirs[i]);
+    ox_close_all(theirs, 3);
     if (r < 0) {
         ox_run_free(run);
-        return fail(stage, r, ret_error);
+        return ox_fail(stage, r, ret_error);
     }
     *ret_run = run;
     return 0;

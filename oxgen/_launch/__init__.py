@@ -6,7 +6,7 @@ from .cells import PROPERTIES
 from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify
-from .execution import Execution, Order, Stream, begin, see_through, standard_stream, timestamp
+from .execution import Execution, Order, Stream, standard_stream, timestamp, under_way
 from .launcher import (
     UID_BASE,
     UID_COUNT,
@@ -33,16 +33,15 @@ __all__ = [
     "PoolStats",
     "Program",
     "Stream",
-    "begin",
     "build",
     "classify",
     "default_launcher",
     "deliver",
     "open_program",
-    "see_through",
     "stages",
     "standard_stream",
     "timestamp",
+    "under_way",
     "verified_program",
 ]
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import LaunchError
 from ..limits import Limits
 from ..result import Confinement
-from .native import ffi, lib
+from .native import ffi, held, lib
 from .program import Program
 
 __all__ = ["PROPERTIES", "Cell", "Recipe", "Tenancy", "cell_spec", "confinement", "no_cell"]
@@ -54,22 +54,6 @@ class Tenancy:
         )
 
 
-class _Held:
-    """A descriptor that closes when nobody holds it any more.
-
-    An object of its own: a finaliser of the recipe would run while weak references still lead to
-    it, and another thread could take a recipe whose descriptor is closed.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __del__(self) -> None:
-        number, self.number = self.number, -1
-        if number >= 0:
-            os.close(number)
-
-
 class Recipe:
     """What cells of one tenancy are made of: it holds the program open for those to come."""
 
@@ -79,21 +63,22 @@ class Recipe:
         self.digest = program.digest
         self.needed = program.needed
         self.confinement = confinement(tenancy)
-        try:
-            self._held = _Held(os.dup(program.descriptor))
-        except OSError as full:
+        self._held = held()
+        r = lib.ox_duplicate(program.descriptor, self._held)
+        if r < 0:
             raise LaunchError(
                 "program",
-                full.errno or errno.EIO,
+                -r,
                 "cannot be held open",
                 remedy="raise the limit on open files",
                 path=program.path,
-            ) from None
+            )
 
     @property
     def descriptor(self) -> int:
         """The program, open for reading."""
-        return self._held.number
+        descriptor: int = self._held[0]
+        return descriptor
 
 
 @dataclass(eq=False)

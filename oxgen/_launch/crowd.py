@@ -5,29 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 
 from ..errors import LaunchError, LostError, OxgenError, UsageError
-from ..limits import Limits
 from ..request import Request
 from ..result import Completed
-from ..sandbox import Sandbox
 from . import keeper
-from .execution import Execution, Order, Stream
-from .launcher import Launcher, Lease
+from .execution import CAPTURE, NOTHING, Execution, Order, Stream, interruptible_ms
+from .launcher import Launcher, Lease, Turn
 from .loop import Loop, deliver, kill_all
 from .opened import Opened, OpenedPrograms
-from .turn import Turn
 from .turnlock import TurnLock
 
 __all__ = ["Crowd", "Job"]
 
-#: Python-level signal handlers run in the main thread between two calls into C.
-_MAIN_THREAD_SLICE_MS = 100
 _OTHER_SLICE_MS = 1000
 #: How long the keeper holds a crowd whose owner may come back.
 _KEEPER_SLICE_MS = 20
@@ -35,11 +29,6 @@ _KEEPER_SLICE_MS = 20
 _CLOSE_TRIES = 100
 _FORK_WAIT_SECONDS = 2.0
 _TRIES = 2
-
-_SANDBOX = Sandbox()
-_LIMITS = Limits()
-_NULL = Stream()
-_CAPTURE = Stream(mode="capture")
 
 
 class Job:
@@ -82,8 +71,8 @@ class Job:
         self.request = request
         self.launcher = launcher
         self.run_id = run_id
-        captured = _CAPTURE if request.capture_output else _NULL
-        self.streams = (_NULL, captured, captured) if streams is None else streams
+        captured = CAPTURE if request.capture_output else NOTHING
+        self.streams = (NOTHING, captured, captured) if streams is None else streams
         self.copies = streams is not None
         self.on_start = on_start
         self.on_end = on_end
@@ -157,11 +146,10 @@ class Crowd:
         """
         with self._lock:
             self.check()
-            box = job.request.sandbox or _SANDBOX
             self._jobs.add(job)
             try:
                 keeper.watch(self)
-                job.opened = self._programs.get(job.request.words[0], box.runtime)
+                job.opened = self._programs.get(job.request.words[0], job.request.box.runtime)
                 self._take_turn(job)
             except BaseException:
                 self._drop(job)
@@ -173,8 +161,7 @@ class Crowd:
         Without a slice, as long as signal handlers can wait for their turn.
         """
         if slice_ms is None:
-            main = threading.current_thread() is threading.main_thread()
-            slice_ms = _MAIN_THREAD_SLICE_MS if main else _OTHER_SLICE_MS
+            slice_ms = interruptible_ms(_OTHER_SLICE_MS)
         with self._lock:
             self.check()
             self._drive(0 if self._news else slice_ms)
@@ -274,13 +261,12 @@ class Crowd:
     def _take_turn(self, job: Job) -> None:
         assert job.opened is not None
         request = job.request
-        box = request.sandbox or _SANDBOX
         job.tries += 1
         turn = job.turn = Turn(
             job.launcher,
             job.opened.program,
-            request.limits or _LIMITS,
-            runtime=box.runtime,
+            request.bounds,
+            runtime=request.box.runtime,
             tenant=request.tenant,
         )
         if turn.ready:
@@ -301,8 +287,8 @@ class Crowd:
         order = Order(
             args=request.words,
             program=job.opened.program,
-            sandbox=request.sandbox or _SANDBOX,
-            limits=request.limits or _LIMITS,
+            sandbox=request.box,
+            limits=request.bounds,
             run_id=job.run_id,
             input=request.input,
             stdin=job.streams[0],

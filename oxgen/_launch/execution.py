@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -18,12 +18,21 @@ from ..limits import Limits
 from ..result import Completed, Output, Usage
 from ..sandbox import Sandbox
 from . import ends
-from .cells import Tenancy
-from .launcher import Launcher, Lease, Place
+from .launcher import Launcher, Lease, Turn
 from .native import ffi, lib, stage_name
 from .program import Program
 
-__all__ = ["Execution", "Order", "Stream", "begin", "see_through", "standard_stream", "timestamp"]
+__all__ = [
+    "CAPTURE",
+    "NOTHING",
+    "Execution",
+    "Order",
+    "Stream",
+    "interruptible_ms",
+    "standard_stream",
+    "timestamp",
+    "under_way",
+]
 
 #: Python-level signal handlers run in the main thread between two calls into C, so there it comes
 #: back this often; a signal that reaches the thread itself ends the wait at once.
@@ -53,8 +62,8 @@ class Stream:
     exclusive: bool = False
 
 
-_NOTHING = Stream()
-_CAPTURE = Stream(mode="capture")
+NOTHING = Stream()
+CAPTURE = Stream(mode="capture")
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -67,16 +76,14 @@ class Order:
     limits: Limits
     run_id: str
     input: bytes | None = None
-    stdin: Stream = _NOTHING
-    stdout: Stream = _NOTHING
-    stderr: Stream = _NOTHING
+    stdin: Stream = NOTHING
+    stdout: Stream = NOTHING
+    stderr: Stream = NOTHING
     broker: int = -1
     env: Mapping[str, str] = field(default_factory=dict)
     task_id: str | None = None
     confirm: bool = False
     wake: int = -1
-    #: The caller does nothing else meanwhile: one call into C starts it and sees it through.
-    together: bool = False
 
 
 def timestamp() -> str:
@@ -99,15 +106,8 @@ class Execution:
         run = ffi.gc(ffi.new("struct ox_run **"), lib.ox_run_release)
         error = ffi.new("struct ox_error *")
         lease.cell.run = run
-        progress = 0
-        if order.together:
-            slice_ms = _MAIN_THREAD_SLICE_MS if _in_main_thread() else -1
-            progress = lib.ox_run_begin(lease.cell.native, spec, slice_ms, run, error)
-        elif lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
+        if lib.ox_run_start(lease.cell.native, spec, run, error) < 0:
             raise _never_ran(error, order)
-        if progress < 0 and not run[0]:
-            raise _never_ran(error, order)
-        self._ended = progress == lib.OX_ENDED
         wall = order.limits.wall_seconds
         if wall is not None:
             lease.give_back_by = self._begun + wall + _GIVE_BACK_SECONDS
@@ -142,7 +142,7 @@ class Execution:
         An exception that a signal handler raises kills it first, and then carries how the run ended
         as its attribute ``completed`` (unless the program never ran).
         """
-        slice_ms = _MAIN_THREAD_SLICE_MS if _in_main_thread() else -1
+        slice_ms = interruptible_ms(-1)
         try:
             while not self._ended:
                 self.step(slice_ms)
@@ -264,63 +264,42 @@ class Execution:
         return bytes(ffi.buffer(text, size[0])) if size[0] else b""
 
 
-def begin(
-    held: contextlib.ExitStack, pool: Launcher, order: Order, *, tenant: str = ""
-) -> tuple[Lease, Execution]:
-    """Lease a cell and send it the launch; both end with ``held``.
+@contextlib.contextmanager
+def under_way(
+    pool: Launcher, order: Order, *, tenant: str = ""
+) -> Iterator[tuple[Lease, Execution]]:
+    """Lease a cell and send it the launch; on leaving, both end.
 
     A cell that turns out to be dead before the request reached it costs one more try, not the run.
     """
-    for last_try in (False, True):
-        with contextlib.ExitStack() as attempt:
-            lease = attempt.enter_context(
-                pool.lease(
-                    order.program, order.limits, runtime=order.sandbox.runtime, tenant=tenant
-                )
-            )
-            try:
-                execution = attempt.enter_context(contextlib.closing(Execution(lease, order)))
-            except LostError:
-                if last_try:
-                    raise
-                continue
-            held.push(attempt.pop_all())
-            return lease, execution
-    raise AssertionError("the second try returns or raises")
-
-
-def see_through(pool: Launcher, order: Order, *, tenant: str, deliver: bool) -> Completed:
-    """Lease a cell, run the order in it to its end, give the cell back.
-
-    With ``deliver`` a slow reader of copied output is waited for. A cell that turns out to be dead
-    before the request reached it costs one more try, not the run.
-    """
-    tenancy = Tenancy.of(order.program, order.limits, order.sandbox.runtime, tenant)
-    place = Place(pool, tenancy, order.program)
-    for last_try in (False, True):
-        lease = place.lease()
+    lease, execution = _begin(pool, order, tenant)
+    try:
+        yield lease, execution
+    finally:
         try:
-            try:
-                execution = Execution(lease, order)
-            except LostError:
-                if last_try:
-                    raise
-                continue
-            try:
-                execution.run_to_end()
-                if deliver:
-                    execution.flush(execution.patience())
-                completed = execution.complete()
-            finally:
-                execution.close()
+            execution.close()
         finally:
             lease.give_back()
-        return lease.account(completed)
+
+
+def _begin(pool: Launcher, order: Order, tenant: str) -> tuple[Lease, Execution]:
+    for last_try in (False, True):
+        turn = Turn(pool, order.program, order.limits, runtime=order.sandbox.runtime, tenant=tenant)
+        lease = turn.wait()
+        try:
+            return lease, Execution(lease, order)
+        except BaseException as failure:
+            lease.give_back()
+            if last_try or not isinstance(failure, LostError):
+                raise
     raise AssertionError("the second try returns or raises")
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def interruptible_ms(otherwise: int) -> int:
+    """How long a call into C may take: signal handlers of Python run between two of the main
+    thread; another thread has none and may wait ``otherwise``."""
+    main = threading.current_thread() is threading.main_thread()
+    return _MAIN_THREAD_SLICE_MS if main else otherwise
 
 
 def _never_ran(error: Any, order: Order) -> LaunchError:
@@ -417,12 +396,12 @@ def _count(value: int | None) -> int:
 def standard_stream(number: int, *, capture: bool) -> Stream:
     """Keep a stream, or copy it on to the caller's own, escaped where that is a terminal."""
     if capture:
-        return _CAPTURE
+        return CAPTURE
     try:
         terminal = os.isatty(number)
         os.fstat(number)
     except OSError:
-        return _NOTHING  # the caller has closed it: nobody would read
+        return NOTHING  # the caller has closed it: nobody would read
     stream = sys.stdout if number == 1 else sys.stderr
     if stream is not None:
         stream.flush()

@@ -32,7 +32,9 @@ Item = TypeVar("Item", bound=Waits)
 class FairQueue(Generic[Item]):
     """First come, first served inside a tenant; between tenants the one that has least.
 
-    Holds its members weakly: one that its owner forgot is not waited for. Not thread-safe.
+    Holds its members weakly: one that its owner forgot is not waited for. Not thread-safe. An
+    exception of a signal handler at any moment costs a place of the bound at most, until it is
+    reached.
     """
 
     def __init__(self, bound: int) -> None:
@@ -41,7 +43,12 @@ class FairQueue(Generic[Item]):
         self._count = 0
 
     def __len__(self) -> int:
+        """How many count towards the bound, some of whom may wait no more."""
         return self._count
+
+    def __bool__(self) -> bool:
+        """False when surely nobody waits."""
+        return bool(self._lines)
 
     def __iter__(self) -> Iterator[Item]:
         for line in list(self._lines.values()):
@@ -50,14 +57,17 @@ class FairQueue(Generic[Item]):
                 if item is not None and item.waiting:
                     yield item
 
-    def push(self, item: Item) -> bool:
-        """Put it at the end of its tenant's line; False when the queue is full."""
-        if self._count >= self.bound:
+    def push(self, item: Item, passing: int = 0) -> bool:
+        """Put it at the end of its tenant's line; False when the queue is full.
+
+        So many more than the bound may be in it as only pass through.
+        """
+        if self._count >= self.bound + passing:
             self._sweep()
-            if self._count >= self.bound:
+            if self._count >= self.bound + passing:
                 return False
-        self._lines.setdefault(item.tenant, deque()).append(weakref.ref(item))
         self._count += 1
+        self._lines.setdefault(item.tenant, deque()).append(weakref.ref(item))
         return True
 
     def first(self, busy: Callable[[str], int]) -> Item | None:
@@ -104,8 +114,8 @@ class FairQueue(Generic[Item]):
     def _sweep(self) -> None:
         for tenant, line in list(self._lines.items()):
             kept = deque(one for one in line if (item := one()) is not None and item.waiting)
-            self._count += len(kept) - len(line)
             if kept:
                 self._lines[tenant] = kept
             else:
                 del self._lines[tenant]
+        self._count = sum(map(len, self._lines.values()))

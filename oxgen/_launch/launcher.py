@@ -10,25 +10,26 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Literal
 
+from ..closing import Closes
 from ..errors import UsageError
 from ..limits import Limits
 from ..result import Completed
 from .cells import Cell, Tenancy
 from .native import ffi, lib
-from .pool import Pool, PoolStats, Ticket
+from .pool import Pool, PoolStats
 from .program import Program
+from .tickets import Ticket
 
 __all__ = [
     "UID_BASE",
     "UID_COUNT",
     "Launcher",
     "Lease",
-    "Place",
+    "Turn",
     "default_launcher",
 ]
 
@@ -41,7 +42,7 @@ UID_COUNT = 65536
 _GONE_SECONDS = 5.0
 
 
-class Launcher:
+class Launcher(Closes):
     """A pool of cells of its own; leaving it kills and reaps everything in them.
 
     ``cells`` is how many runs may be in flight. With ``reuse`` "tenancy" a cell that is proved
@@ -87,17 +88,6 @@ class Launcher:
         )
         _launchers.add(self)
 
-    def __enter__(self) -> Launcher:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Kill what runs, end all cells and the launcher process. May be called twice."""
         self.pool.close()
@@ -134,8 +124,7 @@ class Launcher:
         self, program: Program, limits: Limits, *, runtime: str, tenant: str
     ) -> Iterator[Lease]:
         """Hold a cell of this tenancy; on leaving it is kept if proved empty, else destroyed."""
-        place = Place(self, Tenancy.of(program, limits, runtime, tenant), program)
-        lease = place.lease()
+        lease = Turn(self, program, limits, runtime=runtime, tenant=tenant).wait()
         try:
             yield lease
         finally:
@@ -159,29 +148,66 @@ class Launcher:
         pool.discard(cell)
 
 
-class Place:
-    """Where a run takes its cell: an idle one of its tenancy, else a turn in the queue."""
+class Turn:
+    """An idle cell of the tenancy at once, else a place in the queue.
 
-    __slots__ = ("_program", "launcher", "tenancy")
+    Raises ``LaunchError`` when the queue is full.
+    """
 
-    def __init__(self, launcher: Launcher, tenancy: Tenancy, program: Program) -> None:
-        self.launcher = launcher
-        self.tenancy = tenancy
+    __slots__ = ("_launcher", "_lease", "_program", "_tenancy", "_ticket")
+
+    def __init__(
+        self, launcher: Launcher, program: Program, limits: Limits, *, runtime: str, tenant: str
+    ) -> None:
+        self._launcher = launcher
         self._program = program
+        self._tenancy = Tenancy.of(program, limits, runtime, tenant)
+        self._lease: Lease | None = None
+        self._ticket: Ticket | None = None
+        self._take()
+
+    def _take(self) -> None:
+        pool = self._launcher.pool
+        while (cell := pool.take(self._tenancy)) is not None:
+            if lib.ox_cell_is_alive(cell.native):
+                self._lease = Lease(self._launcher, cell)
+                return
+            pool.discard(cell)  # it died while nothing ran in it: that costs no run
+        self._ticket = pool.ticket(self._tenancy, self._program)
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``lease`` returns or raises at once."""
+        return self._ticket is None or self._ticket.ready
+
+    def notify(self, callback: Callable[[], object]) -> None:
+        """Have it called once, from any thread, when the turn has come; at once if it has."""
+        if self._ticket is None:
+            callback()
+        else:
+            self._ticket.notify(callback)
+
+    def wait(self) -> Lease:
+        """Wait until it has come; raises as ``lease`` does, and when it takes too long."""
+        if self._ticket is not None:
+            return Lease(self._launcher, self._ticket.wait())
+        return self.lease()
 
     def lease(self) -> Lease:
-        """Wait for a cell."""
-        while True:
-            cell = self.launcher.pool.take(self.tenancy)
-            if cell is None:
-                cell = self.ticket().wait()
-            if lib.ox_cell_is_alive(cell.native):
-                return Lease(self.launcher, cell)
-            self.launcher.pool.discard(cell)  # it died while nothing ran in it: that costs no run
+        """Return the right to the cell, or raise why there is none. Only once, when it is ready."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            assert self._ticket is not None
+            lease = Lease(self._launcher, self._ticket.cell())
+        return lease
 
-    def ticket(self) -> Ticket:
-        """Queue for a cell, without waiting."""
-        return self.launcher.pool.ticket(self.tenancy, self._program)
+    def withdraw(self) -> None:
+        """Want it no more: leave the queue, or give back the cell as it is."""
+        if self._ticket is not None:
+            self._ticket.withdraw()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._launcher.pool.keep(lease.cell)
 
 
 @dataclass(eq=False, slots=True)

@@ -15,11 +15,20 @@ except ImportError as missing:
         name="oxgen._native",
     ) from missing
 
-__all__ = ["ffi", "lib", "stage_name", "stages"]
+__all__ = ["ffi", "held", "lib", "stage_name", "stages"]
 
 # cffi makes both at run time: there are no static types to be had.
 ffi: Any = _native.ffi
 lib: Any = _native.lib
+
+
+def held() -> Any:
+    """An ``int *`` for a descriptor that C is to open; it closes with ``ffi.release`` or when it is
+    collected.
+
+    An integer that Python holds has no owner yet when a signal handler raises.
+    """
+    return ffi.gc(ffi.new("int *", -1), lib.ox_close)
 
 
 def stage_name(number: int) -> str:

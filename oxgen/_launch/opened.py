@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 
 from ..sandbox import Runtime
-from .program import Program, find, open_program
+from .program import Program, find, identity_of, open_program
 
 __all__ = ["Opened", "OpenedPrograms"]
 
@@ -28,13 +28,7 @@ class Opened:
             now = os.stat(path)
         except OSError:
             return False
-        return self.program.identity[1:] == (
-            now.st_dev,
-            now.st_ino,
-            now.st_size,
-            now.st_mtime_ns,
-            now.st_ctime_ns,
-        )
+        return self.program.identity[1:] == identity_of(now)
 
     def __del__(self) -> None:
         stack = getattr(self, "_stack", None)

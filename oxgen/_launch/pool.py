@@ -8,8 +8,6 @@ import os
 import select
 import threading
 import time
-import weakref
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,18 +16,17 @@ from typing import Any
 from ..errors import LaunchError, OxgenError, UsageError
 from ..limits import MIB
 from . import refusals
-from .cells import Cell, Recipe, Tenancy
+from .cells import Cell, Tenancy
 from .channel import Answer, Channel, GoneError
-from .fair import FairQueue
 from .native import lib
 from .program import Program
+from .stock import Stock
+from .tickets import Ticket
 
-__all__ = ["Pool", "PoolStats", "Ticket"]
+__all__ = ["Pool", "PoolStats"]
 
 #: How long the launcher may take to make one cell.
 _CELL_SECONDS = 15.0
-#: How often somebody who waits looks by himself, so that signal handlers get their turn.
-_LOOK_SECONDS = 0.1
 #: How long close() waits for the launcher to end, which is bounded to less.
 _CLOSE_SECONDS = 15.0
 #: Memory that may stay charged to a cell that serves again: files that its runs read from disk.
@@ -46,110 +43,6 @@ class PoolStats:
     idle: int
     making: int
     waiting: int
-
-
-class Ticket:
-    """A place in the queue; when it is ready, a cell, or why there is none."""
-
-    __slots__ = (
-        "__weakref__",
-        "_callback",
-        "_cell",
-        "_failure",
-        "_gate",
-        "_pool",
-        "claimed",
-        "deadline",
-        "recipe",
-        "waiting",
-    )
-
-    def __init__(self, pool: Pool, recipe: Recipe, deadline: float) -> None:
-        self._pool = pool
-        self.recipe = recipe
-        self.deadline = deadline
-        #: Neither ready nor withdrawn.
-        self.waiting = True
-        #: A cell is being made for it.
-        self.claimed = False
-        self._cell: Cell | None = None
-        self._failure: OxgenError | None = None
-        self._callback: Callable[[], object] | None = None
-        self._gate = threading.Lock()
-        self._gate.acquire()
-
-    @property
-    def tenant(self) -> str:
-        """Whose turn it takes in the queue."""
-        return self.recipe.tenancy.tenant
-
-    @property
-    def ready(self) -> bool:
-        """Whether ``cell`` returns or raises at once."""
-        return self._cell is not None or self._failure is not None
-
-    def notify(self, callback: Callable[[], object]) -> None:
-        """Have it called once, from any thread, when the ticket is ready; at once if it is."""
-        with self._pool.lock:
-            if not self.ready:
-                self._callback = callback
-                return
-        callback()
-
-    def wait(self) -> Cell:
-        """Wait for the cell, no longer than the pool's ``queue_seconds`` before one is made."""
-        while not self.ready:
-            left = self.deadline - time.monotonic()
-            if left <= 0 and not self.claimed:
-                self.withdraw()
-                raise self._pool.no_turn()
-            self._gate.acquire(timeout=_LOOK_SECONDS if self.claimed else min(left, _LOOK_SECONDS))
-        return self.cell()
-
-    def cell(self) -> Cell:
-        """Return the cell of a ready ticket, or raise why there is none. Only once."""
-        if self._failure is not None:
-            raise self._failure
-        cell, self._cell = self._cell, None
-        if cell is None:
-            raise UsageError("the ticket is not ready, or its cell has been taken")
-        return cell
-
-    def withdraw(self) -> None:
-        """Leave the queue; a cell that has been granted goes back to the pool."""
-        with self._pool.lock:
-            self.waiting = False
-            self._callback = None
-            cell, self._cell = self._cell, None
-            if cell is not None:
-                self._pool.put_back(cell)
-
-    def settle(self, cell: Cell | None, failure: OxgenError | None) -> None:
-        """Make it ready. The pool's lock is held."""
-        self.waiting = False
-        self._cell, self._failure = cell, failure
-        callback, self._callback = self._callback, None
-        if self._gate.locked():
-            self._gate.release()
-        if callback is not None:
-            callback()
-
-
-class _Making:
-    """A cell that the launcher has been asked for."""
-
-    __slots__ = ("deadline", "recipe", "ticket", "tries")
-
-    def __init__(self, recipe: Recipe, ticket: Ticket | None) -> None:
-        self.recipe = recipe
-        self.ticket = None if ticket is None else weakref.ref(ticket)
-        self.deadline = math.inf
-        self.tries = 0
-
-    def claimant(self) -> Ticket | None:
-        """Return who waits for this very cell."""
-        ticket = None if self.ticket is None else self.ticket()
-        return ticket if ticket is not None and ticket.waiting else None
 
 
 class Pool:
@@ -171,9 +64,7 @@ class Pool:
         uids: tuple[int, int],
     ) -> None:
         self.cells = cells
-        #: Cells are used once, so the next ones are made while a run is under way.
-        self.ahead = ahead
-        self._total = 2 * cells if ahead else cells
+        self._ahead = ahead
         self._queue_bound = queue
         self.queue_seconds = queue_seconds
         self.idle_seconds = idle_seconds
@@ -186,18 +77,11 @@ class Pool:
         # Not a Condition: its __exit__ is Python code, and an exception of a signal handler at its
         # first instruction would leave the lock held for ever.
         self.lock = threading.RLock()
-        # More than there are runs: a cell that is being taken apart still counts.
-        self._channel = Channel(self._uids, 4 * self._total + 8)
-        self._queue: FairQueue[Ticket] = FairQueue(self._queue_bound + self.cells)
-        self._idle: dict[Tenancy, list[Cell]] = {}
-        # Weak: a cell that an exception of a signal handler made its run forget no longer counts.
-        self._all: weakref.WeakSet[Cell] = weakref.WeakSet()
-        self._recipes: weakref.WeakValueDictionary[Tenancy, Recipe] = weakref.WeakValueDictionary()
-        self._wanted: dict[Tenancy, int] = {}
-        self._making: dict[int, _Making] = {}
+        self.stock = Stock(cells=self.cells, ahead=self._ahead, queue=self._queue_bound)
+        # More than there are: those that were given up are on their way to the launcher.
+        self._channel = Channel(self._uids, 4 * self.stock.total + 8)
         self._doomed: list[Cell] = []
         self._jobs: list[tuple[Callable[[], Any], Future[Any]]] = []
-        self._sequence = 0
         self._thread: threading.Thread | None = None
         self._bell = -1
         self._rung = False
@@ -208,21 +92,20 @@ class Pool:
         """Return an idle cell of this tenancy, None when there is none or others wait."""
         with self.lock:
             self._check_open()
-            if len(self._queue) > 0 or tenancy not in self._idle:
-                return None
-            if self.ahead and self._busy() >= self.cells:
-                return None
-            return self._take_idle(tenancy)
+            cell = self.stock.take(tenancy)
+            if cell is not None and self._ahead:
+                self._ring()
+            return cell
 
     def ticket(self, tenancy: Tenancy, program: Program) -> Ticket:
         """Queue for a cell of this tenancy; raises ``LaunchError`` when the queue is full."""
         with self.lock:
             self._check_open()
-            recipe = self._recipe(tenancy, program)
+            stock = self.stock
+            recipe = stock.recipe(tenancy, program)
             ticket = Ticket(self, recipe, time.monotonic() + self.queue_seconds)
             # Those for whom a cell is free do not wait: they only pass through the queue.
-            passing = max(0, self.cells - self._busy())
-            if len(self._queue) >= self._queue_bound + passing or not self._queue.push(ticket):
+            if not stock.queue.push(ticket, passing=max(0, self.cells - stock.busy())):
                 raise LaunchError(
                     "queue",
                     errno.EAGAIN,
@@ -250,32 +133,32 @@ class Pool:
 
     def put_back(self, cell: Cell) -> None:
         """Let a clean cell wait for its next run. The lock is held."""
-        cell.idle_since = time.monotonic()
-        self._idle.setdefault(cell.tenancy, []).append(cell)
-        if len(self._queue) > 0:
+        self.stock.put_back(cell)
+        if self.stock.queue:
             self._dispatch()
 
     def discard(self, cell: Cell) -> None:
         """Have a cell taken apart, and another one made in its place. Nothing is waited for."""
         with self.lock:
-            self._all.discard(cell)
+            self.stock.all.discard(cell)
             if self.closed:
                 lib.ox_cell_forget(cell.native)
                 return
             self._doomed.append(cell)
-            if not self.ahead:
-                self._want(cell.recipe, 1)
+            if not self._ahead:
+                self.stock.want_one(cell.recipe)
             self._ring()
 
     def stats(self) -> PoolStats:
         """Return what the pool holds at this moment."""
         with self.lock:
-            idle = self._idle_count()
+            stock = self.stock
+            idle = stock.idle_count()
             return PoolStats(
-                busy=max(0, len(self._all) - idle),
+                busy=max(0, len(stock.all) - idle),
                 idle=idle,
-                making=len(self._making),
-                waiting=sum(1 for _ in self._queue),
+                making=len(stock.making),
+                waiting=sum(1 for _ in stock.queue),
             )
 
     def call(self, job: Callable[[Channel], Any]) -> Any:
@@ -310,7 +193,7 @@ class Pool:
 
     def after_fork_in_child(self) -> None:
         """Let go of the parent's cells: they are not ours to end."""
-        cells, channel, bell = list(self._all) + self._doomed, self._channel, self._bell
+        cells, channel, bell = list(self.stock.all) + self._doomed, self._channel, self._bell
         self._reset()
         channel.forget()
         if bell >= 0:
@@ -326,62 +209,10 @@ class Pool:
         if self.closed:
             raise self._failure or UsageError("the launcher is closed")
 
-    def _recipe(self, tenancy: Tenancy, program: Program) -> Recipe:
-        recipe = self._recipes.get(tenancy)
-        if recipe is None:
-            recipe = self._recipes[tenancy] = Recipe(tenancy, program)
-        return recipe
-
-    def _idle_count(self) -> int:
-        return sum(map(len, self._idle.values()))
-
-    def _busy(self) -> int:
-        claimed = sum(1 for one in self._making.values() if one.claimant() is not None)
-        return len(self._all) - self._idle_count() + claimed
-
-    def _take_idle(self, tenancy: Tenancy) -> Cell | None:
-        line = self._idle.get(tenancy)
-        if not line:
-            return None
-        cell = line.pop()
-        if not line:
-            del self._idle[tenancy]
-        if self.ahead:
-            self._want(cell.recipe, self.cells)
-            self._ring()
-        return cell
-
-    def _busy_of_tenants(self) -> Callable[[str], int]:
-        idle = {id(cell) for line in self._idle.values() for cell in line}
-        count = Counter(one.tenancy.tenant for one in self._all if id(one) not in idle)
-        for making in self._making.values():
-            ticket = making.claimant()
-            if ticket is not None:
-                count[ticket.tenant] += 1
-        return count.__getitem__
-
     def _dispatch(self) -> None:
-        """Give idle cells to those whose turn it is; for the rest the thread has cells made."""
-        while len(self._queue) > 0 and self._busy() < self.cells:
-            ticket = self._queue.first(self._busy_of_tenants())
-            if ticket is None:
-                return
-            cell = self._take_idle(ticket.recipe.tenancy)
-            if cell is None:
-                self._ring()
-                return
-            ticket.settle(cell, None)
-            self._queue.served(ticket)
-
-    def _want(self, recipe: Recipe, most: int) -> None:
-        """Wish for idle cells of this tenancy: one more than serve it now, so many at most."""
-        tenancy = recipe.tenancy
-        if most == 1:
-            self._wanted[tenancy] = 1
-            return
-        has = sum(1 for one in self._all if one.recipe is recipe)
-        serving = has - len(self._idle.get(tenancy, ()))
-        self._wanted[tenancy] = min(most, serving + 1)
+        """Let those have idle cells whose turn it is; for the rest the thread has cells made."""
+        if self.stock.dispatch():
+            self._ring()
 
     def _ring(self) -> None:
         """Wake the thread, which is started if need be."""
@@ -427,123 +258,63 @@ class Pool:
         self._end(bell, self._failure or UsageError("the launcher is closed"))
 
     def _round(self, bell: int) -> bool:
-        with self.lock:
-            if self.closed:
-                return False
-            doomed, self._doomed = self._doomed, []
-            jobs, self._jobs = self._jobs, []
-            orders = self._plan(doomed)
+        if self.closed:
+            return False
         try:
-            for job, future in jobs:
-                _do(job, future)
-            for cell in doomed:
-                self._channel.destroy(cell)
-            for sequence in orders:
-                self._send(sequence)
-            self._wait(bell)
-            for answer in self._channel.answers():
-                self._deliver(answer)
+            self._act()
+            if self._wait(bell):
+                for answer in self._channel.answers():
+                    self._deliver(answer)
         except GoneError as gone:
             self._lost(gone.number)
         self._tend()
         return True
 
-    def _wait(self, bell: int) -> None:
+    def _act(self) -> None:
+        """Do what there is to do. A method of its own: nothing of it is held while we wait."""
+        with self.lock:
+            given_up, self._doomed = self._doomed, []
+            jobs, self._jobs = self._jobs, []
+            orders, evicted = self.stock.plan()
+        for job, future in jobs:
+            _do(job, future)
+        for cell in (*given_up, *evicted):
+            self._channel.destroy(cell)
+        for sequence in orders:
+            self._send(sequence)
+
+    def _wait(self, bell: int) -> bool:
+        """Wait for the bell, the launcher or the next deadline; True when the launcher has news."""
+        launcher = -1 if self._channel.native is None else self._channel.native.socket
         poller = select.poll()
         poller.register(bell, select.POLLIN)
-        if self._channel.native is not None:
-            poller.register(self._channel.native.socket, select.POLLIN)
+        if launcher >= 0:
+            poller.register(launcher, select.POLLIN)
         with self.lock:
             patience = self._patience()
-        poller.poll(patience)
+        news = poller.poll(patience)
         with self.lock:
             if self._rung:
                 self._rung = False
                 os.eventfd_read(bell)
+        return any(descriptor == launcher for descriptor, _ in news)
 
     def _patience(self) -> int:
         """How long nothing needs to be looked at, in milliseconds."""
+        stock = self.stock
         seconds = 3600.0
-        if len(self._all) > 0:
+        if len(stock.all) > 0:
             # One that serves a run now may be idle a moment later: nobody rings for that.
             seconds = self.idle_seconds
-        if self._idle:
-            oldest = min(line[0].idle_since for line in self._idle.values())
+        oldest = stock.oldest()
+        if oldest is not None:
             seconds = min(seconds, oldest + self.idle_seconds - time.monotonic())
-        if self._making or len(self._queue) > 0:
+        if stock.making or stock.queue:
             seconds = min(seconds, 0.25)
         return max(1, min(3_600_000, math.ceil(seconds * 1000)))
 
-    def _plan(self, doomed: list[Cell]) -> list[int]:
-        """Decide what is to be made; what has to go for it is added to ``doomed``."""
-        orders: list[int] = []
-        while self._busy() < self.cells:
-            ticket = self._queue.first(self._busy_of_tenants())
-            if ticket is None:
-                break
-            tenancy = ticket.recipe.tenancy
-            cell = self._take_idle(tenancy)
-            if cell is not None:
-                ticket.settle(cell, None)
-            elif not self._claim(ticket):
-                if not self._make_room(tenancy, doomed):
-                    break
-                orders.append(self._order(ticket.recipe, ticket))
-            self._queue.served(ticket)
-        if len(self._queue) == 0:
-            self._plan_ahead(orders)
-        return orders
-
-    def _claim(self, ticket: Ticket) -> bool:
-        """Let it have a cell that is being made ahead for its tenancy."""
-        for making in self._making.values():
-            if making.recipe is ticket.recipe and making.claimant() is None:
-                making.ticket = weakref.ref(ticket)
-                ticket.claimed = True
-                return True
-        return False
-
-    def _make_room(self, tenancy: Tenancy, doomed: list[Cell]) -> bool:
-        """Evict the tenancy whose last run is longest ago, if there are too many cells."""
-        if len(self._all) + len(self._making) < self._total:
-            return True
-        others = [line for owner, line in self._idle.items() if owner != tenancy]
-        if not others:
-            return False
-        line = min(others, key=lambda one: one[-1].idle_since)
-        victim = line.pop(0)
-        self._wanted.pop(victim.tenancy, None)
-        if not line:
-            del self._idle[victim.tenancy]
-        self._all.discard(victim)
-        doomed.append(victim)
-        return True
-
-    def _plan_ahead(self, orders: list[int]) -> None:
-        for tenancy, count in list(self._wanted.items()):
-            recipe = self._recipes.get(tenancy)
-            if recipe is None:
-                del self._wanted[tenancy]
-                continue
-            unclaimed = sum(
-                1
-                for one in self._making.values()
-                if one.recipe is recipe and one.claimant() is None
-            )
-            lacking = count - unclaimed - len(self._idle.get(tenancy, ()))
-            room = self._total - len(self._all) - len(self._making)
-            for _ in range(min(lacking, room)):
-                orders.append(self._order(recipe, None))
-
-    def _order(self, recipe: Recipe, ticket: Ticket | None) -> int:
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        self._making[self._sequence] = _Making(recipe, ticket)
-        if ticket is not None:
-            ticket.claimed = True
-        return self._sequence
-
     def _send(self, sequence: int) -> None:
-        making = self._making[sequence]
+        making = self.stock.making[sequence]
         making.tries += 1
         making.deadline = time.monotonic() + _CELL_SECONDS
         try:
@@ -553,12 +324,7 @@ class Pool:
 
     def _fail(self, sequence: int, failure: OxgenError) -> None:
         with self.lock:
-            making = self._making.pop(sequence, None)
-            if making is None:
-                return
-            # Not again by ourselves: who comes next asks for one, and hears why there is none.
-            self._wanted.pop(making.recipe.tenancy, None)
-            ticket = making.claimant()
+            ticket = self.stock.dropped(sequence)
             if ticket is not None:
                 ticket.settle(None, failure)
 
@@ -567,31 +333,22 @@ class Pool:
             self._fail(answer.sequence, answer.failure)
             return
         with self.lock:
-            making = self._making.pop(answer.sequence, None)
+            making = self.stock.making.pop(answer.sequence, None)
             if making is None:
                 return  # collected, and ended by that
             cell = Cell(making.recipe, answer.native, self._channel.native)
-            self._all.add(cell)
-            ticket = making.claimant()
-            if ticket is not None:
-                ticket.settle(cell, None)
-                if self.ahead:
-                    self._want(cell.recipe, self.cells)
-            else:
-                self.put_back(cell)
+            if self.stock.arrived(making, cell):
+                self._dispatch()
 
     def _lost(self, number: int) -> None:
         """The launcher is dead: its cells are, and what was asked of it is asked of a new one."""
         with self.lock:
-            for cells in self._idle.values():
-                for cell in cells:
-                    self._all.discard(cell)
-                    lib.ox_cell_forget(cell.native)
-            self._idle.clear()
-            pending = list(self._making)
+            for cell in self.stock.clear_idle():
+                lib.ox_cell_forget(cell.native)
+            pending = list(self.stock.making)
         self._channel.stop()
         for sequence in pending:
-            making = self._making[sequence]
+            making = self.stock.making[sequence]
             if making.tries >= _TRIES or making.claimant() is None:
                 self._fail(sequence, refusals.of_cell("launcher", number))
                 continue
@@ -604,19 +361,14 @@ class Pool:
         """Look at deadlines: of those who wait, of the launcher, of cells that nobody uses."""
         now = time.monotonic()
         with self.lock:
-            for ticket in self._queue:
+            for ticket in self.stock.queue:
                 if now >= ticket.deadline:
                     ticket.settle(None, self.no_turn())
-            late = any(now >= one.deadline for one in self._making.values())
-            for tenancy, line in list(self._idle.items()):
-                while line and now >= line[0].idle_since + self.idle_seconds:
-                    cell = line.pop(0)
-                    self._wanted.pop(tenancy, None)
-                    self._all.discard(cell)
-                    self._doomed.append(cell)
-                    self._ring()
-                if not line:
-                    del self._idle[tenancy]
+            late = any(now >= one.deadline for one in self.stock.making.values())
+            expired = self.stock.expired(self.idle_seconds)
+            if expired:
+                self._doomed += expired
+                self._ring()
         if late:
             # The answer is still to come or never will: this launcher cannot be talked to.
             self._lost(errno.ETIMEDOUT)
@@ -624,16 +376,11 @@ class Pool:
     def _end(self, bell: int, failure: OxgenError) -> None:
         with self.lock:
             self.closed = True
-            for ticket in self._queue:
+            for ticket in self.stock.waiting():
                 ticket.settle(None, failure)
-            for making in self._making.values():
-                claimant = making.claimant()
-                if claimant is not None:
-                    claimant.settle(None, failure)
-            cells = [*self._doomed, *(one for line in self._idle.values() for one in line)]
+            cells = self._doomed + self.stock.clear_idle()
             jobs, self._jobs = self._jobs, []
-            self._idle.clear()
-            self._making.clear()
+            self.stock.making.clear()
             self._doomed.clear()
             self._bell = -1
             self._rung = True  # nobody is to ring any more

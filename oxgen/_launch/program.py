@@ -10,12 +10,14 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import LaunchError, ProgramNotFoundError
 from ..sandbox import Runtime
 from . import elf, interpreter
+from .native import ffi, held, lib
 
-__all__ = ["Needed", "Program", "find", "open_program", "verified_program"]
+__all__ = ["Needed", "Program", "find", "identity_of", "open_program", "verified_program"]
 
 _HEAD_BYTES = 512
 #: A program that others may not read or execute is copied for the cell, up to this size.
@@ -75,27 +77,27 @@ def open_program(name: str, runtime: Runtime) -> Iterator[Program]:
     """Open a program that nobody vouches for. The descriptor is closed on leaving."""
     path = find(name)
     entry = _entry_of(path)
-    descriptor = _open_regular(path)
+    file = _open_regular(path)
     try:
-        what = os.fstat(descriptor)
-        identity: tuple[object, ...] = (
-            what.st_dev,
-            what.st_ino,
-            what.st_size,
-            what.st_mtime_ns,
-            what.st_ctime_ns,
-        )
-        needed = _needed(descriptor, path, runtime, identity)
+        what = os.fstat(file[0])
+        identity = identity_of(what)
+        needed = _needed(file[0], path, runtime, identity)
         digest = None
         if not needed.prefix and not what.st_mode & 0o111:
             raise LaunchError(
                 "exec", errno.EACCES, "is not executable", remedy="chmod +x it", path=path
             )
         if not _open_to_others(what.st_mode, needed):
-            descriptor, digest = _copy(descriptor, path)
-        yield Program(entry, path, descriptor, digest, (entry, *identity), needed)
+            original, (file, digest) = file, _copy(file[0], path)
+            ffi.release(original)
+        yield Program(entry, path, file[0], digest, (entry, *identity), needed)
     finally:
-        os.close(descriptor)
+        ffi.release(file)
+
+
+def identity_of(what: os.stat_result) -> tuple[object, ...]:
+    """Return what tells one state of one file from any other."""
+    return what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns
 
 
 def verified_program(
@@ -120,21 +122,20 @@ def _entry_of(path: str) -> str:
     return entry
 
 
-def _open_regular(path: str) -> int:
-    try:
-        # O_NONBLOCK: opening a FIFO must not wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
-        raise ProgramNotFoundError("program", errno.ENOENT, path=path) from None
-    except OSError as refused:
-        raise LaunchError("program", refused.errno or errno.EIO, path=path) from None
-    mode = os.fstat(descriptor).st_mode
+def _open_regular(path: str) -> Any:
+    file = held()
+    r = lib.ox_open_to_read(os.fsencode(path), file)
+    if r == -errno.ENOENT:
+        raise ProgramNotFoundError("program", errno.ENOENT, path=path)
+    if r < 0:
+        raise LaunchError("program", -r, path=path)
+    mode = os.fstat(file[0]).st_mode
     if not stat.S_ISREG(mode):
-        os.close(descriptor)
+        ffi.release(file)
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EACCES
         raise LaunchError("program", number, f"is {kind}, not a program", path=path)
-    return descriptor
+    return file
 
 
 def _open_to_others(mode: int, needed: Needed) -> bool:
@@ -143,11 +144,12 @@ def _open_to_others(mode: int, needed: Needed) -> bool:
     return mode & wanted == wanted
 
 
-def _copy(descriptor: int, path: str) -> tuple[int, str]:
-    """Replace the descriptor by a sealed copy for the launcher's store, with its digest."""
+def _copy(descriptor: int, path: str) -> tuple[Any, str]:
+    """Return a sealed copy for the launcher's store, and its digest."""
     import fcntl
 
-    copy = os.memfd_create("oxgen-program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    file = held()
+    copy = file[0] = os.memfd_create("oxgen-program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     digest = hashlib.sha256()
     total = 0
     try:
@@ -165,10 +167,9 @@ def _copy(descriptor: int, path: str) -> tuple[int, str]:
             os.write(copy, chunk)
         fcntl.fcntl(copy, fcntl.F_ADD_SEALS, 0xF)  # SEAL, SHRINK, GROW, WRITE
     except BaseException:
-        os.close(copy)
+        ffi.release(file)
         raise
-    os.close(descriptor)
-    return copy, digest.hexdigest()
+    return file, digest.hexdigest()
 
 
 _cache: dict[tuple[object, ...], Needed] = {}

@@ -10,8 +10,8 @@ import secrets
 import stat
 import threading
 from datetime import datetime, timezone
-from types import TracebackType
 
+from ..closing import Closes
 from ..errors import LaunchError, UsageError
 from .clock import boottime_ns
 
@@ -42,7 +42,7 @@ _OURS = frozenset({"log", "seq", "time", "boottime_ns", "event"})
 _SECRET = frozenset({"token", "secret", "password", "key"})
 
 
-class AuditLog:
+class AuditLog(Closes):
     """Append records to a file, each with one ``write``; ``None`` as the path keeps no record.
 
     A line has ``log`` (random, one for each `AuditLog`, so that several processes may share a
@@ -120,17 +120,6 @@ class AuditLog:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
-
-    def __enter__(self) -> AuditLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _write(self, line: bytes) -> None:
         # O_APPEND and a single write keep lines whole among several writers. After a short write

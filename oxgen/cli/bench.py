@@ -8,14 +8,14 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import OxgenError
 from ..sandbox import Runtime
 from .chart import ChartFile, ChartName
-from .options import Seconds, limit_options, limits_from
+from .options import Seconds, limit_options, limits_from, runtime_option
 from .outcome import advice_for
 from .program import NO, never_ran_status
 from .status import cancellable
@@ -109,13 +109,7 @@ def _concurrency_of(ctx: click.Context, param: click.Parameter, value: str) -> t
     help="draw a chart: FILE.svg or FILE.png (oxgen[plot])",
 )
 @limit_options(defaults=True)
-@click.option(
-    "--runtime",
-    type=click.Choice(get_args(Runtime)),
-    default="auto",
-    show_default=True,
-    help="what CMD needs beside itself; auto looks at the file",
-)
+@runtime_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD ARGS]")
 @click.pass_context
 def bench(

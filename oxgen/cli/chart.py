@@ -8,10 +8,10 @@ import io
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 
 import click
 
+from ..closing import Closes
 from .options import FileName
 
 __all__ = ["ChartFile", "ChartName", "draw"]
@@ -41,7 +41,7 @@ def _format_of(path: str) -> str:
     return os.path.splitext(path)[1][1:].lower()
 
 
-class ChartFile:
+class ChartFile(Closes):
     """The file of a chart, opened before anything is measured; its old content stays until then.
 
     Raises ``click.UsageError`` where matplotlib is not installed, ``OSError`` where the file cannot
@@ -69,17 +69,13 @@ class ChartFile:
                 os.close(self._descriptor)
                 raise OSError(errno.EINVAL, "is not a regular file", path) from None
 
-    def __enter__(self) -> ChartFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        os.close(self._descriptor)
+    def close(self) -> None:
+        """Close it; a new one that was not written is gone."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
         if self._is_new:
+            self._is_new = False
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
 

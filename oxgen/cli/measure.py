@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import math
-import queue
 import signal
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from .. import process
+from .. import many, process
 from ..errors import LaunchError, UnsupportedError
 from ..limits import Limits
+from ..request import Request
 from ..result import signal_name
 from .static_elf import CONFINED
 
@@ -47,8 +47,6 @@ _TURN_SECONDS: Final = 0.02
 _TURNS_MOST: Final = 20_000
 #: A cell without one of these would make a launch cheaper, whatever limits were asked for.
 _REQUIRED: Final = ("filesystem", "network", "whole_tree_kill", "syscalls", "neighbours")
-#: How long threads may take to see that their launcher is closed.
-_JOIN_SECONDS: Final = 10.0
 
 
 class _TimeIsUp(BaseException):
@@ -285,41 +283,12 @@ def measure_rate(command: Confined, rate: Rate, seconds: float) -> None:
 def _in_flight(command: Confined, concurrency: int, end: float) -> Generator[Completed, None, None]:
     """Launch until ``end``, ``concurrency`` at a time, and yield what ends as it ends.
 
-    Left early, it closes the command's launcher, which kills what is in flight.
+    Left early, it kills what is in flight.
     """
-    ended: queue.SimpleQueue[Completed | BaseException | None] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def launch() -> None:
-        try:
-            while not stop.is_set() and time.monotonic() < end:
-                ended.put(command.complete())
-        except BaseException as exc:
-            ended.put(exc)  # raised by whoever reads
-        ended.put(None)
-
-    threads = [threading.Thread(target=launch, daemon=True) for _ in range(concurrency)]
-    left = 0
-    try:
-        for thread in threads:
-            thread.start()
-            left += 1
-        while left:
-            try:
-                one = ended.get(timeout=1.0)
-            except queue.Empty:
-                continue  # ends: the limits of the runs, or time_bound
-            if isinstance(one, BaseException):
-                raise one
-            if one is None:
-                left -= 1
-            else:
-                yield one
-    finally:
-        stop.set()
-        if left:
-            command.launcher.close()
-        until = time.monotonic() + _JOIN_SECONDS
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, until - time.monotonic()))
+    request = Request(command.words, sandbox=command.sandbox, limits=command.limits)
+    requests = itertools.takewhile(lambda _: time.monotonic() < end, itertools.repeat(request))
+    with many.map(requests, concurrency, command.launcher) as results:
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+            yield result

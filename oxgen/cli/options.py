@@ -6,12 +6,13 @@ import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_args
 
 import click
 
 from ..errors import UnsupportedError, UsageError
 from ..limits import Limits
+from ..sandbox import Runtime
 
 __all__ = [
     "Bound",
@@ -27,6 +28,7 @@ __all__ = [
     "Size",
     "limit_options",
     "limits_from",
+    "runtime_option",
     "status_options",
     "task_option",
     "trust_root_option",
@@ -344,6 +346,17 @@ def status_options(command: F) -> F:
         type=Descriptor(),
         metavar="N",
         help="write the status object, one line, to descriptor N",
+    )(command)
+
+
+def runtime_option(command: F) -> F:
+    """Add ``--runtime``."""
+    return click.option(
+        "--runtime",
+        type=click.Choice(get_args(Runtime)),
+        default="auto",
+        show_default=True,
+        help="what the command needs beside itself; auto looks at the file",
     )(command)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import get_args
 
 import click
 
@@ -16,6 +15,7 @@ from .options import (
     Level,
     limit_options,
     limits_from,
+    runtime_option,
     status_options,
     task_option,
 )
@@ -47,13 +47,7 @@ too: programs read the status object (--json-status-fd).
     context_settings={"allow_interspersed_args": False},
 )
 @limit_options(defaults=True)
-@click.option(
-    "--runtime",
-    type=click.Choice(get_args(Runtime)),
-    default="auto",
-    show_default=True,
-    help="what the command needs beside itself; auto looks at the file",
-)
+@runtime_option
 @click.option(
     "--level",
     type=Level(),

@@ -9,9 +9,9 @@ import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import BinaryIO
 
+from ..closing import Closes
 from ..errors import FindingError, UsageError
 from .schema import MAX_LINE_BYTES, Finding, parse_finding
 
@@ -47,7 +47,7 @@ def validate_lines(stream: BinaryIO) -> Iterator[LineReport]:
         yield _judge(number, line)
 
 
-class FindingsWriter:
+class FindingsWriter(Closes):
     """Appends findings to a file, each whole line with one ``write(2)``; safe for threads.
 
     The file is made with mode 0600 if it is not there, and must be a regular one. What an earlier
@@ -91,17 +91,6 @@ class FindingsWriter:
             descriptor, self._descriptor = self._descriptor, -1
             if descriptor >= 0:
                 os.close(descriptor)
-
-    def __enter__(self) -> FindingsWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _judge(number: int, line: bytes) -> LineReport:

@@ -15,9 +15,9 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from ..capabilities import REQUIRES
+from ..closing import Closes
 from ..errors import IntegrityError, ManifestError
 from ..limits import MIB
 from ..manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest, relative_path_fault
@@ -36,7 +36,7 @@ _ELF = b"\x7fELF"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-class Approved:
+class Approved(Closes):
     """The proof of an approval: it owns the bytes that were hashed, and those are started.
 
     ``descriptor`` is a memfd sealed against every change, with offset 0; it belongs to this object
@@ -101,17 +101,6 @@ class Approved:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> Approved:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Approved {self.name} {self.version} sha256:{self.digest}>"

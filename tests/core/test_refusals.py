@@ -135,7 +135,7 @@ def test_launchers_with_neighbouring_ranges_both_run(pause: str) -> None:
 def test_a_cell_that_died_while_idle_costs_no_run(pause: str) -> None:
     with oxgen.Launcher(cells=1) as launcher:
         assert oxgen.run([pause], launcher=launcher).returncode == 0
-        ((cell,),) = launcher.pool._idle.values()
+        ((cell,),) = launcher.pool.stock.idle.values()
         signal.pidfd_send_signal(cell.native.pidfd, signal.SIGKILL)
         time.sleep(0.2)
         assert oxgen.run([pause], launcher=launcher).returncode == 0
@@ -180,7 +180,7 @@ def test_cells_that_a_host_lost_track_of_do_not_use_up_the_launcher(pause: str) 
         for round_number in range(12):
             assert oxgen.run([pause], launcher=launcher, tenant=str(round_number)).returncode == 0
             # As after an exception of a signal handler at a bad moment: nobody holds the cell.
-            launcher.pool._idle.clear()
+            launcher.pool.stock.idle.clear()
             gc.collect()
         assert oxgen.run([pause], launcher=launcher).returncode == 0
 

@@ -279,6 +279,44 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
     assert raised - sent < 0.2
 
 
+def test_an_interrupt_says_how_the_run_ended_however_soon_it_comes(
+    host: Callable[..., Host], probe_path: Path, tag: str
+) -> None:
+    """Also in the first moment of a run in a cell that was ready for it."""
+    text = """
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+def run(seconds, **settings):
+    words = [sys.argv[1], "sleep", seconds, sys.argv[2]]
+    return oxgen.run(words, capture_output=True, **settings)
+run("0")
+signal.setitimer(signal.ITIMER_REAL, 0.03)
+try:
+    run("30")
+except KeyboardInterrupt as stopped:
+    say(stopped.completed.termination.reason)
+"""
+    assert host(text, probe_path, tag).end() == ["cancelled"]
+
+
+def test_a_process_may_fork_while_a_cell_is_given_back(
+    host: Callable[..., Host], probe_path: Path, tag: str
+) -> None:
+    """The run is over and freed, and its cell still says that it served one."""
+    text = """
+from oxgen import _launch
+give_back = _launch.Lease.give_back
+def fork_first(lease):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    say(os.waitpid(child, 0)[1])
+    give_back(lease)
+_launch.Lease.give_back = fork_first
+oxgen.run([sys.argv[1], "sleep", "0", sys.argv[2]], capture_output=True)
+"""
+    assert host(text, probe_path, tag).end() == [0]
+
+
 def test_an_exception_of_a_signal_handler_kills_the_plugin_and_is_raised(
     host: Callable[..., Host], probe_path: Path, tag: str
 ) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,6 +110,19 @@ def test_a_launcher_that_dies_while_runs_wait_is_replaced_for_them(probe: Probe)
         assert nap(probe, "0", launcher).termination.reason is None
 
 
+def test_what_an_interrupt_leaves_of_an_idle_cell_ends_no_pool(probe: Probe) -> None:
+    """The line of a tenancy whose last cell was taken, a moment before its name was."""
+    with Launcher(cells=1, idle_seconds=0.3) as launcher:
+        nap(probe, "0", launcher)
+        (tenancy,) = launcher.pool.stock.idle
+        for tenant in "abc":
+            launcher.pool.stock.idle[replace(tenancy, tenant=tenant)] = []
+            nap(probe, "0", launcher, tenant="other")
+            nap(probe, "0", launcher)
+        assert watch.wait_until(lambda: not launcher.pool.stock.idle, 5)
+        assert nap(probe, "0", launcher).termination.reason is None
+
+
 def test_closing_ends_the_wait_of_those_in_the_queue(probe: Probe) -> None:
     launcher = Launcher(cells=1)
     failures: list[BaseException] = []
@@ -165,3 +181,20 @@ def test_a_host_without_descriptors_gets_a_clear_error(probe: Probe, spare: int)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "0"
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_a_program_is_not_held_open_once_its_cells_are_gone(probe: Probe, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    program = tmp_path / "own-copy"  # other launchers of this process may hold the probe itself
+    shutil.copy(probe.path, program)
+
+    def held() -> bool:
+        where = "/proc/self/fd"
+        links = [f"{where}/{name}" for name in os.listdir(where)]
+        return str(program) in [os.readlink(one) for one in links if os.path.islink(one)]
+
+    with Launcher(cells=1) as launcher:
+        oxgen.run([program, "exit", "0"], launcher=launcher)
+        assert held()
+        oxgen.run(["true"], launcher=launcher)  # needs the only cell
+        assert watch.wait_until(lambda: not held(), 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from oxgen._launch.fair import FairQueue
@@ -78,3 +78,17 @@ def test_who_was_forgotten_or_has_left_is_passed_over() -> None:
     assert list(queue) == [here]
     assert drain(queue, Counter()) == [here]
     assert len(queue) == 0
+
+
+def test_what_an_interrupt_leaves_of_a_push_or_a_turn_holds_nobody_up() -> None:
+    """An empty line, and a count that is too high."""
+    queue: FairQueue[Waiter] = FairQueue(2)
+    queue._lines["interrupted"] = deque()
+    queue._count = 2
+    one, two, three = Waiter("a"), Waiter("b"), Waiter("c")
+    assert queue.push(one)
+    assert queue.push(two)
+    assert not queue.push(three)
+    queue._lines["interrupted"] = deque()
+    assert drain(queue, Counter()) == [one, two]
+    assert not queue
