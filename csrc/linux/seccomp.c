@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -103,14 +104,19 @@ static const struct sock_filter code_clone[] = {
 };
 
 /* Families and protocols are answered as by a kernel that lacks them, because programs know how to
- * go on from that. Of the Internet families only streams and datagrams: raw and packet sockets
- * (AF_INET with SOCK_PACKET is a packet socket too) need a capability that a plugin never has. */
+ * go on from that. Of the Internet families only TCP and UDP: another protocol of the same types is
+ * another part of the kernel (SCTP, DCCP, MPTCP, SMC; with 0 the kernel takes TCP for a stream, UDP for
+ * datagrams), and raw and packet sockets (AF_INET with SOCK_PACKET is a packet socket too) need a
+ * capability that a plugin never has. */
 #define CHECK_SOCKET(others) \
-    LOAD_ARGUMENT(0), IF_EQUAL(AF_UNIX, 13, 0), IF_EQUAL(AF_INET, 5, 0), IF_EQUAL(AF_INET6, 4, 0), \
-        IF_EQUAL(AF_NETLINK, 1, 0), REFUSED(EAFNOSUPPORT), LOAD_ARGUMENT(2), \
-        IF_EQUAL(0 /* NETLINK_ROUTE */, 4, 6), LOAD_ARGUMENT(1), \
-        AND(0xf /* SOCK_TYPE_MASK: without SOCK_CLOEXEC and SOCK_NONBLOCK */), \
-        IF_EQUAL(SOCK_STREAM, 1, 0), IF_EQUAL(SOCK_DGRAM, 0, 1), others, REFUSED(EPERM), \
+    LOAD_ARGUMENT(0), IF_EQUAL(AF_UNIX, 4, 0), IF_EQUAL(AF_INET, 8, 0), IF_EQUAL(AF_INET6, 7, 0), \
+        IF_EQUAL(AF_NETLINK, 4, 0), REFUSED(EAFNOSUPPORT),               /* AF_UNIX: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0, 16, 0), IF_EQUAL(PF_UNIX, 15, 14), /* AF_NETLINK: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0 /* NETLINK_ROUTE */, 10, 12),       /* the Internet: */ \
+        LOAD_ARGUMENT(1), AND(0xf /* SOCK_TYPE_MASK: without SOCK_CLOEXEC and SOCK_NONBLOCK */), \
+        IF_EQUAL(SOCK_STREAM, 1, 0), IF_EQUAL(SOCK_DGRAM, 3, 7),          /* a stream: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0, 4, 0), IF_EQUAL(IPPROTO_TCP, 3, 5), /* datagrams: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0, 1, 0), IF_EQUAL(IPPROTO_UDP, 0, 2), others, REFUSED(EPERM), \
         REFUSED(EPROTONOSUPPORT), ALLOWED
 static const struct sock_filter code_socket[] = { CHECK_SOCKET(ALLOWED) };
 /* The same for a cell whose launcher wants to know of sockets other than AF_UNIX. */
@@ -118,10 +124,9 @@ static const struct sock_filter code_socket_noted[] = { CHECK_SOCKET(
     ANSWER(SECCOMP_RET_USER_NOTIF)) };
 
 static const struct sock_filter code_socketpair[] = {
-    LOAD_ARGUMENT(0),
-    IF_EQUAL(AF_UNIX, 0, 1),
-    ALLOWED,
-    REFUSED(EAFNOSUPPORT),
+    LOAD_ARGUMENT(0), IF_EQUAL(AF_UNIX, 1, 0),  REFUSED(EAFNOSUPPORT),
+    LOAD_ARGUMENT(2), IF_EQUAL(0, 1, 0),        IF_EQUAL(PF_UNIX, 0, 1),
+    ALLOWED,          REFUSED(EPROTONOSUPPORT),
 };
 
 /* Both put words into the input of a terminal, to be read by the shell that started us. */
@@ -336,7 +341,8 @@ int ox_seccomp_load_noted(int *ret_listener)
 {
     int r = load(1, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 
-    if (r == -EBUSY) {
+    /* EBUSY: a filter that was there before has one; EINVAL: this kernel knows of none. */
+    if (r == -EBUSY || r == -EINVAL) {
         *ret_listener = -1;
         return load(0, 0);
     }

@@ -16,7 +16,7 @@ int ox_seccomp_load(void);
 
 /* The same filter, but a socket of any family but AF_UNIX waits until the holder of *ret_listener
  * (close-on-exec) lets it go on: see net.h. -1 where a filter that was there before has a listener
- * already; then nothing waits and nothing is known. */
+ * already, or the kernel knows of none; then nothing waits and nothing is known. */
 int ox_seccomp_load_noted(int *ret_listener);
 
 /* Write the program for arch (AUDIT_ARCH_X86_64 or AUDIT_ARCH_AARCH64). Returns the number of
