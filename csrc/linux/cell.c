@@ -268,7 +268,11 @@ static void give_back(struct ox_works *works, struct ox_kept_cell *cell)
     ox_close(&cell->pidfd);
     ox_close(&cell->listener);
     ox_net_give_back(&works->nets, &cell->net, cell->noted);
-    ox_cgroup_give_back(&works->cgroups, &cell->cgroup);
+    /* Ended by itself: its host may be reading the counters yet, which must not count for another. */
+    if (cell->state == OX_CELL_READY)
+        (void)ox_cgroup_remove(&works->cgroups, &cell->cgroup);
+    else
+        ox_cgroup_give_back(&works->cgroups, &cell->cgroup);
     ox_ids_release(&works->ids, &cell->ids);
     cell->id = 0;
     cell->state = OX_CELL_FREE;

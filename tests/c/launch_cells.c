@@ -1,16 +1,12 @@
-/* Many cells at a time: requests, answers under the host's own numbers, ends; what goes on from one
- * cell to the next, and what must not. Needs root. */
+/* Many cells at a time: requests, answers under the host's own numbers, ends. Needs root. */
 #define _GNU_SOURCE 1
 
 #include "launch_frame.h"
-
-#include <sys/socket.h>
 
 #define AT_ONCE 8
 
 static struct stage stage;
 static struct ended *const ended = &stage.ended;
-static struct ox_outcome *const outcome = &stage.ended.outcome;
 
 static int start_many(void)
 {
@@ -368,151 +364,6 @@ static int two_hundred_cells_leave_the_launcher_as_it_was(void)
     return stop(&stage.launcher);
 }
 
-/* --- what goes on to the next cell ------------------------------------------------------------ */
-
-/* The network namespace of a cell; while it is open its number is nobody else's. */
-static int open_net(const struct ox_cell *cell)
-{
-    char path[64], line[128];
-    int pid = -1;
-    FILE *file;
-
-    (void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", cell->pidfd);
-    file = fopen(path, "re");
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-        (void)sscanf(line, "Pid: %d", &pid);
-    if (file != NULL)
-        (void)fclose(file);
-    (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-    return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-static int is_same(int one, int other)
-{
-    struct stat a, b;
-
-    return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_ino == b.st_ino &&
-           a.st_dev == b.st_dev;
-}
-
-/* Run the probe, end the cell, make another: 1 when it has the network namespace of the first. */
-static int goes_on(const char *command, const char *word, const struct ox_run_spec *run)
-{
-    int first, second, r;
-
-    if (run_once(&plain_cell, run, command, word, &stage) < 0)
-        return -1;
-    first = open_net(&stage.cell);
-    if (end_cell(&stage.cell) < 0 || !all_gone() ||
-        make(&stage.launcher, &plain_cell, &stage.cell) < 0)
-        return -1;
-    second = open_net(&stage.cell);
-    r = first < 0 || second < 0 ? -1 : is_same(first, second);
-    (void)close(first);
-    (void)close(second);
-    return r;
-}
-
-static int no_error_but(int expected)
-{
-    char text[32];
-
-    (void)snprintf(text, sizeof(text), "error=%d\n", expected);
-    CHECK_CLEAN(outcome);
-    CHECK_TEXT(ended->out, text);
-    return 0;
-}
-
-static int an_unused_network_namespace_goes_on(void)
-{
-    CHECK_EQUAL(goes_on("say", "nothing", &plain_run), 1);
-    return strike(&stage);
-}
-
-static int a_name_of_the_cell_before_is_free(void)
-{
-    CHECK_EQUAL(goes_on("socket", "abstract", &plain_run), 1);
-    CHECK_EQUAL(no_error_but(0), 0);
-    CHECK_EQUAL(run_again(&stage, "socket", "abstract"), 0);
-    CHECK_EQUAL(no_error_but(0), 0);
-    return strike(&stage);
-}
-
-static int does_not_go_on_after(const char *kind)
-{
-    CHECK_EQUAL(goes_on("socket", kind, &plain_run), 0);
-    CHECK_EQUAL(no_error_but(0), 0);
-    return strike(&stage);
-}
-
-static int a_network_namespace_that_saw_tcp_does_not_go_on(void)
-{
-    return does_not_go_on_after("inet");
-}
-
-static int a_network_namespace_that_saw_ipv6_does_not_go_on(void)
-{
-    return does_not_go_on_after("inet6");
-}
-
-static int a_network_namespace_that_saw_netlink_does_not_go_on(void)
-{
-    return does_not_go_on_after("netlink");
-}
-
-/* It is in flight to us, and so somebody's yet. */
-static int a_network_namespace_with_a_socket_left_does_not_go_on(void)
-{
-    struct ox_run_spec run = plain_run;
-    int pair[2];
-
-    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    run.broker = pair[1];
-    CHECK_EQUAL(goes_on("socket", "sent", &run), 0);
-    CHECK_EQUAL(no_error_but(0), 0);
-    return strike(&stage);
-}
-
-/* Limits are those that were asked for, whatever the cell before had. */
-static int a_cell_has_its_own_limits(void)
-{
-    struct ox_cell_spec small = plain_cell;
-    struct ox_run_spec run = plain_run;
-
-    small.memory_bytes = 16 * MIB;
-    small.processes = 4;
-    CHECK_EQUAL(run_once(&plain_cell, &run, "touch", "33554432", &stage), 0);
-    CHECK_EQUAL(outcome->status, 0);
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
-    CHECK(all_gone());
-    CHECK_EQUAL(make(&stage.launcher, &small, &stage.cell), 0);
-    CHECK_EQUAL(run_again(&stage, "touch", "33554432"), 0);
-    CHECK(outcome->oom_kills > 0);
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
-    CHECK(all_gone());
-    CHECK_EQUAL(make(&stage.launcher, &plain_cell, &stage.cell), 0);
-    CHECK_EQUAL(run_again(&stage, "touch", "33554432"), 0);
-    CHECK_EQUAL(outcome->status, 0);
-    CHECK_EQUAL(outcome->oom_kills, 0);
-    return strike(&stage);
-}
-
-/* The same limits, so the same cgroup: what the cell before has used and lost is not the next one's. */
-static int figures_of_the_cell_before_are_not_the_next_ones(void)
-{
-    CHECK_EQUAL(run_once(&plain_cell, &plain_run, "touch", "134217728", &stage), 0);
-    CHECK(outcome->oom_kills > 0);
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
-    CHECK(all_gone());
-    CHECK_EQUAL(make(&stage.launcher, &plain_cell, &stage.cell), 0);
-    CHECK_EQUAL(run_again(&stage, "say", "little"), 0);
-    CHECK_CLEAN(outcome);
-    CHECK_EQUAL(outcome->oom_kills, 0);
-    CHECK(outcome->cpu_ns < SECOND / 2);
-    CHECK(outcome->peak_memory_bytes < 8 * MIB);
-    return strike(&stage);
-}
-
 static const struct check_test tests[] = {
     TEST(many_requests_are_answered_each_under_its_number),
     TEST(answers_come_when_there_is_something_to_say),
@@ -524,14 +375,6 @@ static const struct check_test tests[] = {
     TEST(nothing_outlives_a_host_killed_while_cells_are_made),
     TEST(nothing_outlives_a_launcher_killed_while_cells_are_made),
     TEST(two_hundred_cells_leave_the_launcher_as_it_was),
-    TEST(an_unused_network_namespace_goes_on),
-    TEST(a_name_of_the_cell_before_is_free),
-    TEST(a_network_namespace_that_saw_tcp_does_not_go_on),
-    TEST(a_network_namespace_that_saw_ipv6_does_not_go_on),
-    TEST(a_network_namespace_that_saw_netlink_does_not_go_on),
-    TEST(a_network_namespace_with_a_socket_left_does_not_go_on),
-    TEST(a_cell_has_its_own_limits),
-    TEST(figures_of_the_cell_before_are_not_the_next_ones),
 };
 
 int main(int argc, char **argv)

@@ -12,13 +12,13 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include "launch_sockets.h"
 
 #define HERE "/workspace"
 
@@ -256,50 +256,6 @@ static int new_user(const char *word)
     return 0;
 }
 
-/* The broker gets a socket of this cell's own. */
-static int send_socket(void)
-{
-    char control[CMSG_SPACE(sizeof(int))] = { 0 };
-    struct iovec part = { .iov_base = (void *)"s", .iov_len = 1 };
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
-    };
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-    *header = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
-                                .cmsg_type = SCM_RIGHTS,
-                                .cmsg_len = CMSG_LEN(sizeof(int)) };
-    memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-    return error_of(sendmsg(3, &message, 0));
-}
-
-static int bind_abstract(void)
-{
-    struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0name" };
-
-    return error_of(bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&name, sizeof(name)));
-}
-
-/* What a network namespace would show to the next one. */
-static int open_socket(const char *word)
-{
-    int error = EINVAL;
-
-    if (strcmp(word, "inet") == 0)
-        error = error_of(socket(AF_INET, SOCK_STREAM, 0));
-    else if (strcmp(word, "inet6") == 0)
-        error = error_of(socket(AF_INET6, SOCK_DGRAM, 0));
-    else if (strcmp(word, "netlink") == 0)
-        error = error_of(socket(AF_NETLINK, SOCK_RAW, 0));
-    else if (strcmp(word, "abstract") == 0)
-        error = bind_abstract();
-    else if (strcmp(word, "sent") == 0)
-        error = send_socket();
-    printf("error=%d\n", error);
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     static const struct {
@@ -326,7 +282,7 @@ int main(int argc, char **argv)
         { "leave", leave },
         { "escape", escape },
         { "new-user", new_user },
-        { "socket", open_socket },
+        { "socket", probe_socket },
     };
 
     for (size_t i = 0; argc == 3 && i < sizeof(commands) / sizeof(commands[0]); i++) {

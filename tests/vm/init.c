@@ -44,6 +44,8 @@ static const struct {
     { "/launch_cells", V2 | TOGETHER | MIXED },
     { "/launch_ends", V2 | TOGETHER | MIXED },
     { "/launch_loop", V2 | TOGETHER | MIXED },
+    { "/launch_cgroups", V2 | TOGETHER | MIXED },
+    { "/launch_nets", V2 | TOGETHER | MIXED },
     { "/launch_nobody", V2 | TOGETHER | MIXED },
     { "/launch_places", V2 },
 };
