@@ -22,26 +22,43 @@ static int end_cell(struct ox_cell *cell)
     return r == 0 && WITHIN(2, processes_in_range(uid_base())) ? 0 : -1;
 }
 
-/* Limits are those that were asked for, whatever the cell before had. */
-static int a_cell_has_its_own_limits(void)
+/* Limits are those that were asked for, whatever the cell before had: a cell like the plain one but
+ * for one limit between two plain ones. */
+static int between_plain_cells(const struct ox_cell_spec *small, const char *const plain[3],
+                               const char *const within[3])
+{
+    const struct ox_cell_spec *cells[] = { &plain_cell, small, &plain_cell };
+    const char *const *runs[] = { plain, within, plain };
+
+    memset(&stage, 0, sizeof(stage));
+    CHECK_EQUAL(start(&stage.launcher), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQUAL(make(&stage.launcher, cells[i], &stage.cell), 0);
+        CHECK_EQUAL(run_again(&stage, runs[i][0], runs[i][1]), 0);
+        CHECK_TEXT(ended->out, runs[i][2]);
+        CHECK_EQUAL(end_cell(&stage.cell), 0);
+    }
+    return strike(&stage);
+}
+
+static int a_cell_has_its_own_memory_limit(void)
 {
     struct ox_cell_spec small = plain_cell;
-    struct ox_run_spec run = plain_run;
 
     small.memory_bytes = 16 * MIB;
+    return between_plain_cells(&small,
+                               (const char *const[]){ "touch-in-child", "33554432", "signal=0\n" },
+                               (const char *const[]){ "touch-in-child", "33554432", "signal=9\n" });
+}
+
+static int a_cell_has_its_own_number_of_processes(void)
+{
+    struct ox_cell_spec small = plain_cell;
+
     small.processes = 4;
-    CHECK_EQUAL(run_once(&plain_cell, &run, "touch", "33554432", &stage), 0);
-    CHECK_EQUAL(outcome->status, 0);
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
-    CHECK_EQUAL(make(&stage.launcher, &small, &stage.cell), 0);
-    CHECK_EQUAL(run_again(&stage, "touch", "33554432"), 0);
-    CHECK(outcome->oom_kills > 0);
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
-    CHECK_EQUAL(make(&stage.launcher, &plain_cell, &stage.cell), 0);
-    CHECK_EQUAL(run_again(&stage, "touch", "33554432"), 0);
-    CHECK_EQUAL(outcome->status, 0);
-    CHECK_EQUAL(outcome->oom_kills, 0);
-    return strike(&stage);
+    return between_plain_cells(&small,
+                               (const char *const[]){ "fork-many", "10", "children=10 error=0\n" },
+                               (const char *const[]){ "fork-many", "10", "children=3 error=11\n" });
 }
 
 /* The same limits, so the same cgroup: what the cell before has used and lost is not the next one's. */
@@ -235,7 +252,8 @@ static int counters_of_a_cell_that_died_are_not_another_ones(void)
 }
 
 static const struct check_test tests[] = {
-    TEST(a_cell_has_its_own_limits),
+    TEST(a_cell_has_its_own_memory_limit),
+    TEST(a_cell_has_its_own_number_of_processes),
     TEST(figures_of_the_cell_before_are_not_the_next_ones),
     TEST(settings_of_a_cgroup_that_goes_on_are_those_of_a_new_one),
     TEST(counters_of_a_cell_that_died_are_not_another_ones),
