@@ -361,8 +361,11 @@ int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
 
 void ox_kept_cell_note(struct ox_kept_cell *cell, int readable)
 {
+    int64_t earliest = ox_now_ns() - OX_NET_NOTES_BURST * OX_NET_NOTE_NS;
+
     if (readable)
         cell->noted = 1;
+    cell->note_at = (cell->note_at > earliest ? cell->note_at : earliest) + OX_NET_NOTE_NS;
     if (!readable || ox_net_take_note(cell->listener) < 0)
         ox_close(&cell->listener);
 }

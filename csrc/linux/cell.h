@@ -53,8 +53,9 @@ struct ox_kept_cell {
     struct ox_id_pair ids;
     struct ox_cgroup cgroup;
     struct ox_net net;
-    int listener; /* says when a socket is made that its network namespace would remember */
-    int noted;    /* one was made, or nobody would have noticed */
+    int listener;    /* says when a socket is made that its network namespace would remember */
+    int noted;       /* one was made, or nobody would have noticed */
+    int64_t note_at; /* when the next such call is looked at; 0: at once */
 };
 
 /* A create request that has been checked. */
@@ -83,7 +84,8 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
  * the caller ends it. */
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error);
 
-/* Its listener is readable, or has come to its end: nobody is left whom the filter holds. */
+/* Its listener is readable, or has come to its end: nobody is left whom the filter holds. After a
+ * burst note_at puts the next one off, so that no program makes the launcher work for it. */
 void ox_kept_cell_note(struct ox_kept_cell *cell, int readable);
 
 /* The host has its descriptors: close ours, but what ends the cell. */

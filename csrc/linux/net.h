@@ -18,6 +18,11 @@
 
 #define OX_NETS_SPARE 16
 
+/* A program may make so many sockets of other families at once, and one more each millisecond: the
+ * launcher's time, which it pays for with none of its own limits, is at most a few hundredths. */
+#define OX_NET_NOTES_BURST 64
+#define OX_NET_NOTE_NS INT64_C(1000000)
+
 struct ox_net {
     int space;
     int sockstat; /* -1: cannot be looked into, and so not kept */

@@ -18,6 +18,8 @@
 #define PAIR_MS 500
 /* How often cgroups that the kernel still counts as busy are looked at, and requests that wait. */
 #define RETRY_MS 5
+/* The longest that a call waits whose cell has made too many of its kind. */
+#define NOTE_MS 1
 /* How often deadlines of cells under construction are looked at. */
 #define DEADLINE_MS 500
 
@@ -325,11 +327,13 @@ static int look_at_building(struct ox_service *service, struct ox_kept_cell *cel
     return refuse(service, cell->sequence, error);
 }
 
-static int watched_descriptor(const struct ox_kept_cell *cell)
+static int watched_descriptor(const struct ox_kept_cell *cell, int64_t now)
 {
     if (cell->state == OX_CELL_BUILDING)
         return cell->socket;
-    return cell->state == OX_CELL_READY ? cell->listener : cell->pidfd;
+    if (cell->state == OX_CELL_READY)
+        return now < cell->note_at ? -1 : cell->listener;
+    return cell->pidfd;
 }
 
 /* Those whose descriptor has something to say, and those whose time is over. */
@@ -359,6 +363,7 @@ static int look_at_cells(struct ox_service *service)
 static int wait_for_events(struct ox_service *service)
 {
     struct pollfd *events = service->events;
+    int64_t now = ox_now_ns();
     int wait_ms = -1;
 
     events[SOCKET] = (struct pollfd){ .fd = service->socket, .events = POLLIN };
@@ -367,11 +372,14 @@ static int wait_for_events(struct ox_service *service)
         const struct ox_kept_cell *cell = &service->cells[service->watched[i]];
 
         events[FIRST_CELL + i] =
-            (struct pollfd){ .fd = watched_descriptor(cell), .events = POLLIN };
-        if (cell->state == OX_CELL_BUILDING)
+            (struct pollfd){ .fd = watched_descriptor(cell, now), .events = POLLIN };
+        if (cell->state == OX_CELL_BUILDING && wait_ms < 0)
             wait_ms = DEADLINE_MS;
+        if (cell->state == OX_CELL_READY && now < cell->note_at)
+            wait_ms = NOTE_MS;
     }
-    if (service->waiting != NULL || service->works.cgroups.pending_count > 0)
+    if (wait_ms != NOTE_MS &&
+        (service->waiting != NULL || service->works.cgroups.pending_count > 0))
         wait_ms = RETRY_MS;
     if (poll(events, FIRST_CELL + service->watched_count, wait_ms) >= 0)
         return 0;

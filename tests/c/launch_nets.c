@@ -394,6 +394,14 @@ static int a_launcher_that_is_stopped_makes_them_wait(void)
     return strike(&stage);
 }
 
+/* Its time is not the program's, and so there is little of it. */
+static int too_many_at_once_wait(void)
+{
+    CHECK_EQUAL(run_once(&plain_cell, &plain_run, "socket", "count", &stage), 0);
+    CHECK_EQUAL(no_error_but(0), 0);
+    return strike(&stage);
+}
+
 /* Others get their cells while it takes note without an end. */
 static int a_flood_of_sockets_holds_nobody_up(void)
 {
@@ -446,6 +454,7 @@ static const struct check_test tests[] = {
     TEST(a_leader_that_leaves_a_maker_of_sockets_behind),
     TEST(a_cell_destroyed_while_sockets_are_made),
     TEST(a_launcher_that_is_stopped_makes_them_wait),
+    TEST(too_many_at_once_wait),
     TEST(a_flood_of_sockets_holds_nobody_up),
 };
 
