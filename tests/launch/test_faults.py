@@ -174,7 +174,7 @@ def test_a_launcher_does_not_grow_with_the_cells_that_it_made(probe: Probe, tag:
             probe.run("exit", 0, launcher=pool)
         kept, after = descriptors()
         assert after == before
-        # Two cells and at most 16 that have ended, each with one namespace and one cgroup a controller;
+        # Two cells and at most 16 that have ended, each with one namespace and one cgroup;
         # the launcher's own namespace.
         assert len(nets(kept)) == len(set(nets(kept))) <= 19
         assert len({one.split("/")[-1] for one in kept if re.search(r"/cell-\d+$", one)}) <= 18
