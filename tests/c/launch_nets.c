@@ -303,7 +303,7 @@ static int a_flood_of_sockets_holds_nobody_up(void)
 {
     struct ox_run *run = NULL;
     struct ox_cell other;
-    int64_t begun, quiet, loud;
+    int64_t begun, quiet = 0, loud = 0;
 
     memset(&stage, 0, sizeof(stage));
     CHECK_EQUAL(start(&stage.launcher), 0);
