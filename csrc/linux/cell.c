@@ -20,8 +20,8 @@
 #include "missing.h"
 #include "warden.h"
 
-#define NAMESPACES \
-    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+/* The network namespace is one that the launcher has entered: see net.h. */
+#define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /* --- inside the new namespaces ---------------------------------------------------------------- */
 
@@ -32,18 +32,19 @@ static int become_root(void)
     return syscall(SYS_setresuid, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, int *ret_oom_score,
-                  int *ret_signals, struct ox_error *ret_error)
+static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *ret_socket,
+                  int *ret_oom_score, int *ret_signals, int *ret_listener,
+                  struct ox_error *ret_error)
 {
     int oom_score = -1, null = -1, writable = -1, r;
     struct ox_error ready = { OX_STAGE_NONE, 0 };
 
-    /* Before the ids change: afterwards files of /proc/self belong to the host's root. And by
-     * name, so before the pivot. */
-    oom_score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    /* Before the ids change: afterwards files of /proc/self belong to the host's root. */
+    oom_score = openat(proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (oom_score < 0)
         return ox_fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    /* The launcher's own standard input. */
+    null = fcntl(0, F_DUPFD_CLOEXEC, 0);
     if (null < 0)
         return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, -errno, ret_error);
 
@@ -66,33 +67,63 @@ static int set_up(int socket, const struct ox_jail_spec *spec, int *ret_socket, 
         return ox_fail(OX_STAGE_WARDEN, r, ret_error);
 
     *ret_signals = null;
-    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals, ret_error);
+    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals,
+                             ret_listener, ret_error);
 }
 
 /* Runs in the child; the launcher has written the id maps and the cgroup once a byte arrives. */
-static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cgroup_base *cgroups)
+static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_works *works)
     __attribute__((noreturn));
 
-static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_cgroup_base *cgroups)
+static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_works *works)
 {
     struct ox_error error = { OX_STAGE_NONE, 0 };
-    int oom_score = -1, signals = -1;
+    int oom_score = -1, signals = -1, listener = -1;
     char go;
     int r;
 
-    ox_cgroup_base_forget(cgroups);
+    ox_cgroup_base_forget(&works->cgroups);
     r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
     if (r < 0)
         (void)ox_fail(OX_STAGE_WARDEN, r, &error);
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
-    if (r < 0 || set_up(socket, spec, &socket, &oom_score, &signals, &error) < 0) {
+    if (r < 0 ||
+        set_up(socket, works->proc, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
-    if (ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0) < 0)
+    if (ox_send(socket, &error, sizeof(error), NULL, 0, &listener, listener >= 0) < 0)
         _exit(1);
+    ox_close(&listener);
     ox_warden_serve(socket, oom_score, signals);
+}
+
+/* --- what every cell draws on ----------------------------------------------------------------- */
+
+int ox_works_open(struct ox_works *works)
+{
+    int r = ox_spaces_open(&works->spaces);
+
+    if (r < 0)
+        return r;
+    r = ox_nets_open(&works->nets);
+    if (r < 0)
+        return r;
+    works->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (works->proc < 0)
+        return -errno;
+    r = ox_store_open(&works->store);
+    return r < 0 ? r : ox_jail_space(&works->outer);
+}
+
+void ox_works_close(struct ox_works *works)
+{
+    ox_store_close(&works->store);
+    ox_nets_close(&works->nets);
+    ox_spaces_close(&works->spaces);
+    ox_close(&works->outer);
+    ox_close(&works->proc);
 }
 
 /* --- the launcher's side ---------------------------------------------------------------------- */
@@ -142,7 +173,8 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
     trees->dev = -1;
 
     if (request->digest != NULL)
-        r = ox_store_tree(&works->store, request->digest, request->program, &trees->program);
+        r = ox_store_tree(&works->store, &works->spaces, request->digest, request->program,
+                          &trees->program);
     else
         r = ox_tree_of(request->program, &trees->program);
     if (r < 0)
@@ -178,6 +210,32 @@ static pid_t clone_child(int *ret_pidfd)
     return (pid_t)syscall(SYS_clone, flags, NULL, ret_pidfd, NULL, NULL);
 }
 
+/* The child is born in an empty network namespace, and if possible where its outer root is in place
+ * already. The pair of sockets must not belong to that network namespace. */
+static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *spec,
+                            struct ox_kept_cell *cell, const int *pair)
+{
+    pid_t pid;
+    int r = ox_net_enter(&works->nets, &cell->net);
+
+    if (r < 0)
+        return r;
+    r = spec->is_placed ? ox_space_enter(works->outer) : 0;
+    pid = r < 0 ? r : clone_child(&cell->pidfd);
+    if (pid == 0) {
+        int socket = pair[1], other = pair[0];
+
+        ox_close(&other);
+        child_main(socket, spec, works);
+    }
+    r = pid < 0 && r == 0 ? -errno : r;
+    if (r < 0)
+        cell->pidfd = -1;
+    if ((spec->is_placed && ox_space_leave(&works->spaces) < 0) || ox_net_leave(&works->nets) < 0)
+        return -ENOTRECOVERABLE;
+    return r < 0 ? r : pid;
+}
+
 /* The child waits for its cgroup and its id maps; both are ours to write. */
 static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
                         struct ox_kept_cell *cell, struct ox_error *ret_error)
@@ -188,19 +246,11 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return ox_fail(OX_STAGE_CLONE, -errno, ret_error);
-
-    pid = clone_child(&cell->pidfd);
-    if (pid == 0) {
-        ox_close(&pair[0]);
-        child_main(pair[1], spec, &works->cgroups);
-    }
-    r = pid < 0 ? -errno : 0;
+    pid = clone_in_place(works, spec, cell, pair);
     ox_close(&pair[1]);
     cell->socket = pair[0];
-    if (r < 0) {
-        cell->pidfd = -1;
-        return ox_fail(OX_STAGE_CLONE, r, ret_error);
-    }
+    if (pid < 0)
+        return ox_fail(OX_STAGE_CLONE, pid, ret_error);
 
     r = ox_cgroup_attach(&cell->cgroup, pid);
     if (r < 0)
@@ -216,7 +266,13 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
 static void give_back(struct ox_works *works, struct ox_kept_cell *cell)
 {
     ox_close(&cell->pidfd);
-    (void)ox_cgroup_remove(&works->cgroups, &cell->cgroup); /* one that is busy is kept pending */
+    ox_close(&cell->listener);
+    ox_net_give_back(&works->nets, &cell->net, cell->noted);
+    /* Ended by itself: its host may be reading the counters yet, which must not count for another. */
+    if (cell->state == OX_CELL_READY)
+        (void)ox_cgroup_remove(&works->cgroups, &cell->cgroup);
+    else
+        ox_cgroup_give_back(&works->cgroups, &cell->cgroup);
     ox_ids_release(&works->ids, &cell->ids);
     cell->id = 0;
     cell->state = OX_CELL_FREE;
@@ -234,6 +290,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .entry = request->entry,
         .features = request->features,
         .disk_bytes = request->disk_bytes,
+        .is_placed = (request->features & OX_FEATURE_PROC) == 0,
     };
     static struct trees trees;
     int r;
@@ -245,7 +302,9 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .pidfd = -1,
         .socket = -1,
         .writable = -1,
-        .cgroup = { 0, { -1, -1, -1 }, -1, -1, -1, -1 },
+        .cgroup = OX_CGROUP_NONE,
+        .net = OX_NET_NONE,
+        .listener = -1,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {
@@ -262,7 +321,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
     spec.trees_count = trees.count;
     spec.dev = trees.dev;
 
-    r = ox_cgroup_create(&works->cgroups, cell->id, &limits, &cell->cgroup);
+    r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
     if (r < 0)
         (void)ox_fail(OX_STAGE_CGROUP, r, ret_error);
     else
@@ -291,17 +350,30 @@ int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
         *ret_error = report;
         return -report.errnum;
     }
-    if (cell->writable >= 0)
+    if (cell->writable >= 0) {
+        cell->listener = fds[0];
+        cell->noted = cell->listener < 0;
         return 1;
+    }
     cell->writable = fds[0];
     return cell->writable >= 0 ? 0 : ox_fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
+}
+
+void ox_kept_cell_note(struct ox_kept_cell *cell, int readable)
+{
+    int64_t earliest = ox_now_ns() - OX_NET_NOTES_BURST * OX_NET_NOTE_NS;
+
+    if (readable)
+        cell->noted = 1;
+    cell->note_at = (cell->note_at > earliest ? cell->note_at : earliest) + OX_NET_NOTE_NS;
+    if (!readable || ox_net_take_note(cell->listener) < 0)
+        ox_close(&cell->listener);
 }
 
 void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
 {
     ox_close(&cell->socket);
     ox_close(&cell->writable);
-    ox_cgroup_forget(&cell->cgroup);
     cell->state = OX_CELL_READY;
 }
 

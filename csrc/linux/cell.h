@@ -6,6 +6,8 @@
 #include "cgroup.h"
 #include "ids.h"
 #include "jail.h"
+#include "net.h"
+#include "space.h"
 #include "store.h"
 
 /* How long a cell may take to build itself. */
@@ -16,6 +18,10 @@ struct ox_works {
     struct ox_ids ids;
     struct ox_store store;
     struct ox_cgroup_base cgroups;
+    struct ox_nets nets;
+    struct ox_spaces spaces;
+    int outer; /* where cells without a /proc begin, see ox_jail_space() */
+    int proc;  /* the launcher's /proc */
     uint32_t next_id;
 };
 
@@ -25,6 +31,16 @@ enum ox_cell_state {
     OX_CELL_READY,    /* the host's */
     OX_CELL_DYING,    /* killed; some of its processes may still be ending */
 };
+
+#define OX_WORKS_NONE \
+    { \
+        .ids.lock = -1, .store.directory = -1, .store.space = -1, .nets.home = -1, \
+        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1 \
+    }
+
+/* What needs no configuration. */
+int ox_works_open(struct ox_works *works);
+void ox_works_close(struct ox_works *works);
 
 struct ox_kept_cell {
     uint32_t id;
@@ -36,6 +52,10 @@ struct ox_kept_cell {
     int writable; /* the same */
     struct ox_id_pair ids;
     struct ox_cgroup cgroup;
+    struct ox_net net;
+    int listener;    /* says when a socket is made that its network namespace would remember */
+    int noted;       /* one was made, or nobody would have noticed */
+    int64_t note_at; /* when the next such call is looked at; 0: at once */
 };
 
 /* A create request that has been checked. */
@@ -63,6 +83,10 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and
  * the caller ends it. */
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error);
+
+/* Its listener is readable, or has come to its end: nobody is left whom the filter holds. After a
+ * burst note_at puts the next one off, so that no program makes the launcher work for it. */
+void ox_kept_cell_note(struct ox_kept_cell *cell, int readable);
 
 /* The host has its descriptors: close ours, but what ends the cell. */
 void ox_kept_cell_hand_over(struct ox_kept_cell *cell);

@@ -19,22 +19,14 @@
 
 #define OX_CGROUP_HIERARCHIES 3
 #define OX_CGROUP_PENDING 256
+#define OX_CGROUP_SPARES 16
 
 struct ox_cgroup_hierarchy {
     int version;
     unsigned controllers; /* bit 1 << enum ox_controller */
     int parent;           /* holds the base */
     int directory;        /* the base, locked */
-};
-
-struct ox_cgroup_base {
-    int memory_version; /* 1 or 2 */
-    uint32_t count;
-    struct ox_cgroup_hierarchy hierarchies[OX_CGROUP_HIERARCHIES];
-    char name[64];
-    /* Cells whose directories could not be removed yet. */
-    uint32_t pending_count;
-    uint32_t pending[OX_CGROUP_PENDING];
+    int has_cpuset;       /* version 1: what a cgroup may run on has to be set first */
 };
 
 /* Text for people: what stands in the way, and the narrowest change that helps. */
@@ -51,12 +43,31 @@ struct ox_cgroup_limits {
 };
 
 struct ox_cgroup {
-    uint32_t id; /* not 0 */
+    uint32_t id; /* of its directories, not 0 */
+    struct ox_cgroup_limits limits;
     int directories[OX_CGROUP_HIERARCHIES];
     int cpu_fd;   /* for ox_cgroup_read_cpu_ns() */
     int oom_fd;   /* for ox_cgroup_read_oom_kills() */
     int usage_fd; /* for ox_cgroup_read_usage(): what is charged now */
     int peak_fd;  /* for ox_cgroup_read_peak(); -1: the kernel has none (version 2 before 5.19) */
+};
+
+#define OX_CGROUP_NONE \
+    { \
+        .directories = { -1, -1, -1 }, .cpu_fd = -1, .oom_fd = -1, .usage_fd = -1, .peak_fd = -1 \
+    }
+
+struct ox_cgroup_base {
+    int memory_version; /* 1 or 2 */
+    uint32_t count;
+    struct ox_cgroup_hierarchy hierarchies[OX_CGROUP_HIERARCHIES];
+    char name[64];
+    /* Cells whose directories could not be removed yet. */
+    uint32_t pending_count;
+    uint32_t pending[OX_CGROUP_PENDING];
+    /* Those of ended cells, as good as new. */
+    uint32_t spares_count;
+    struct ox_cgroup spares[OX_CGROUP_SPARES];
 };
 
 /* Find the hierarchies, remove what dead launchers left, make and lock the base. All three
@@ -67,6 +78,14 @@ int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *re
  * yet; -EINVAL: a limit that is too small; -ENOTSUP: the kernel did not take a limit as given. */
 int ox_cgroup_create(const struct ox_cgroup_base *base, uint32_t id,
                      const struct ox_cgroup_limits *limits, struct ox_cgroup *ret);
+
+/* The same, or one that was given back and has these limits. */
+int ox_cgroup_take(struct ox_cgroup_base *base, uint32_t id, const struct ox_cgroup_limits *limits,
+                   struct ox_cgroup *ret);
+
+/* Keep it for ox_cgroup_take() if nothing is left in it and what it has counted can be told from
+ * what it will count; else ox_cgroup_remove(). */
+void ox_cgroup_give_back(struct ox_cgroup_base *base, struct ox_cgroup *cgroup);
 
 /* Move a process, in every hierarchy, before it has threads or children. On failure it may have
  * moved in some. */

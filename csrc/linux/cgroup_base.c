@@ -168,6 +168,8 @@ static int make_base_in(int directory, const char *name, struct ox_cgroup_hierar
     }
     hierarchy->parent = directory;
     hierarchy->directory = fd;
+    hierarchy->has_cpuset =
+        hierarchy->version == 1 && faccessat(fd, "cpuset.cpus", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
     return 0;
 }
 
@@ -353,5 +355,7 @@ void ox_cgroup_base_forget(struct ox_cgroup_base *base)
         ox_close(&base->hierarchies[i].directory);
         ox_close(&base->hierarchies[i].parent);
     }
-    base->pending_count = 0;
+    for (uint32_t i = 0; i < base->spares_count; i++)
+        ox_cgroup_forget(&base->spares[i]);
+    base->pending_count = base->spares_count = 0;
 }

@@ -74,26 +74,43 @@ int ox_cgroup_inherit_cpuset(int parent, int directory)
     return r < 0 ? r : copy_if_empty(parent, directory, "cpuset.mems");
 }
 
-/* Some kernels take a limit without a word and keep another one. "max" is more than any number. */
-static int write_limit(int directory, const char *name, int64_t limit)
+static int open_file(int directory, const char *name, int flags)
 {
-    char text[64];
+    int fd = openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW);
+
+    return fd < 0 ? -errno : fd;
+}
+
+/* Some kernels take a limit without a word and keep another one. "max" is more than any number. */
+static int check_limit(int fd, int64_t limit)
+{
+    char text[NUMBER_SIZE + 1];
     char *end = text;
     int64_t taken;
-    int r;
+    ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
 
-    (void)snprintf(text, sizeof(text), "%" PRId64, limit);
-    r = ox_cgroup_write_file(directory, name, text);
-    if (r < 0)
-        return r;
-    r = ox_cgroup_read_file(directory, name, text, sizeof(text));
-    if (r < 0)
-        return r;
+    if (size < 0)
+        return -errno;
+    text[size] = '\0';
     if (strcmp(text, "max\n") == 0)
         return -ENOTSUP;
     errno = 0;
     taken = strtoll(text, &end, 10);
     return errno == 0 && end != text && taken == limit ? 0 : -ENOTSUP;
+}
+
+static int write_limit(int directory, const char *name, int64_t limit)
+{
+    char text[NUMBER_SIZE];
+    int size = snprintf(text, sizeof(text), "%" PRId64, limit);
+    int fd = open_file(directory, name, O_RDWR);
+    int r;
+
+    if (fd < 0)
+        return fd;
+    r = write(fd, text, (size_t)size) == size ? check_limit(fd, limit) : -errno;
+    ox_close(&fd);
+    return r;
 }
 
 static int optional(int r)
@@ -135,13 +152,6 @@ static int limit_processes(int directory, int64_t processes)
 
 /* --- counters
  * ---------------------------------------------------------------------------------- */
-
-static int open_file(int directory, const char *name, int flags)
-{
-    int fd = openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW);
-
-    return fd < 0 ? -errno : fd;
-}
 
 /* Writable, because writing resets it; older kernels have it for reading only, or not at all. */
 static int open_peak(int directory, int version)
@@ -199,7 +209,7 @@ static int create_in(const struct ox_cgroup_hierarchy *hierarchy, const char *na
         r = -errno;
         goto out;
     }
-    if (hierarchy->version == 1)
+    if (hierarchy->has_cpuset)
         r = ox_cgroup_inherit_cpuset(hierarchy->directory, directory);
     if (r == 0 && hierarchy->controllers & 1U << OX_CONTROLLER_MEMORY)
         r = limit_memory(directory, hierarchy->version, limits->memory_bytes);
@@ -220,7 +230,7 @@ out:
 int ox_cgroup_create(const struct ox_cgroup_base *base, uint32_t id,
                      const struct ox_cgroup_limits *limits, struct ox_cgroup *ret)
 {
-    struct ox_cgroup cgroup = { id, { -1, -1, -1 }, -1, -1, -1, -1 };
+    struct ox_cgroup cgroup = OX_CGROUP_NONE;
     char name[NAME_SIZE];
     uint32_t made = 0;
     int r = 0;
@@ -229,6 +239,8 @@ int ox_cgroup_create(const struct ox_cgroup_base *base, uint32_t id,
         return -EINVAL;
     if (limits->processes == 0)
         return -EINVAL;
+    cgroup.id = id;
+    cgroup.limits = *limits;
     cell_name(id, name);
     for (; made < base->count && r == 0; made += r == 0)
         r = create_in(&base->hierarchies[made], name, limits, &cgroup.directories[made], &cgroup);

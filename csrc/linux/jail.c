@@ -16,6 +16,8 @@
 #include "../posix/fd.h"
 #include "../wire.h"
 #include "missing.h"
+#include "space.h"
+#include "tmpfs.h"
 
 #define PLUGIN_ID 65534
 
@@ -165,22 +167,39 @@ static int place_tree(int jail, int tree, const char *destination, unsigned long
     return restrict_mount(name, flags);
 }
 
-static int make_roots(void)
+#define OUTER_FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+static int make_outer_root(void)
 {
     static const char options[] = "mode=0755,size=64k,nr_inodes=16";
-    static const char jail_options[] = "mode=0755,size=4m,nr_inodes=4096";
 
     /* Over the old root: there is no directory that every machine is sure to have. */
-    if (mount("oxgen", "/", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
+    if (mount("oxgen", "/", "tmpfs", OUTER_FLAGS, options) < 0)
         return -errno;
     /* "/.." resolves to the topmost mount at the root, "/" still to the old one. */
     if (chdir("/..") < 0)
         return -errno;
-    if (mkdir("jail", 0755) < 0 || mkdir("writable", 0755) < 0)
-        return -errno;
-    if (mount("oxgen", "jail", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, jail_options) < 0)
-        return -errno;
-    return 0;
+    return mkdir("jail", 0755) < 0 || mkdir("writable", 0755) < 0 ? -errno : 0;
+}
+
+int ox_jail_space(int *ret_space)
+{
+    int outer = -1;
+    int r = ox_tmpfs_make("64k", &outer);
+
+    if (r == 0 && (mkdirat(outer, "jail", 0755) < 0 || mkdirat(outer, "writable", 0755) < 0))
+        r = -errno;
+    if (r == 0)
+        r = ox_space_make(outer, MS_RDONLY | MS_NOATIME | OUTER_FLAGS, ret_space);
+    ox_close(&outer);
+    return r;
+}
+
+static int make_inner_root(void)
+{
+    static const char options[] = "mode=0755,size=4m,nr_inodes=4096";
+
+    return mount("oxgen", "jail", "tmpfs", OUTER_FLAGS, options) < 0 ? -errno : 0;
 }
 
 static int make_writable(const struct ox_jail_spec *spec, int jail)
@@ -227,11 +246,9 @@ static int make_writable(const struct ox_jail_spec *spec, int jail)
             char target[64];
 
             (void)snprintf(target, sizeof(target), "jail/%s", w->destination);
+            /* A bind has the restrictions of the mount that it is taken from. */
             if (mount(source, target, NULL, MS_BIND, NULL) < 0)
                 return -errno;
-            r = restrict_mount(target, MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME);
-            if (r < 0)
-                return r;
         }
     }
     return 0;
@@ -290,13 +307,11 @@ static int make_etc(void)
     return 0;
 }
 
-static int seal(void)
+static int seal(const struct ox_jail_spec *spec)
 {
-    int r = restrict_mount("jail", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    int r = restrict_mount("jail", MS_RDONLY | OUTER_FLAGS);
 
-    if (r < 0)
-        return r;
-    return restrict_mount(".", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    return r < 0 || spec->is_placed ? r : restrict_mount(".", MS_RDONLY | OUTER_FLAGS);
 }
 
 static int pivot(void)
@@ -321,7 +336,9 @@ int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_
         goto out;
 
     stage = OX_STAGE_ROOT;
-    r = make_roots();
+    r = spec->is_placed ? 0 : make_outer_root();
+    if (r == 0)
+        r = make_inner_root();
     if (r < 0)
         goto out;
     jail = open("jail", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -374,12 +391,12 @@ int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_
     }
 
     stage = OX_STAGE_SEAL;
-    r = seal();
+    r = seal(spec);
     if (r < 0)
         goto out;
 
     stage = OX_STAGE_PIVOT;
-    r = pivot();
+    r = spec->is_placed ? 0 : pivot();
     if (r < 0)
         goto out;
 

@@ -19,12 +19,18 @@ struct ox_jail_spec {
     int dev; /* detached mount of /dev, with OX_FEATURE_DEV */
     uint32_t features;
     int64_t disk_bytes;
+    int is_placed; /* we are in a copy of the space of ox_jail_space() */
 };
 
 /* Where the root of a plugin is inside the cell. It is not the root of the mount namespace,
  * because inside a chroot the kernel refuses CLONE_NEWUSER (user_namespaces(7)), and after
  * pivot_root alone it does not. */
 #define OX_JAIL_ROOT "/jail"
+
+/* A mount namespace (see space.h) that holds the outer root of a cell and nothing else. A cell that
+ * begins there need not get rid of the host's mounts. Not for one with a /proc of its own: the
+ * kernel lets it be mounted only where another is in sight (mount_too_revealing). */
+int ox_jail_space(int *ret_space);
 
 /* Mount everything, pivot into it, let go of the old root. ret_writable is an O_PATH descriptor
  * of the directory that holds the writable directories, which no plugin can name. Returns a

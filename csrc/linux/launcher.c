@@ -118,12 +118,12 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
     r = ox_ids_open(config, &service->works.ids, problem);
     if (r < 0)
         return r;
-    r = ox_store_open(&service->works.store);
+    r = ox_works_open(&service->works);
     if (r < 0)
         return refuse(
             problem, OX_STAGE_STORE, r,
-            "the store of verified programs cannot be mounted (fsmount)",
-            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs");
+            "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
+            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
     r = ox_cgroup_base_open(&service->works.cgroups, &cgroup_problem);
     if (r < 0) {
         problem->error = (struct ox_error){ OX_STAGE_CGROUP_BASE, -r };
@@ -183,8 +183,7 @@ int ox_launcher_main(int socket, int host)
 
     service.socket = socket;
     service.host = host;
-    service.works.ids.lock = -1;
-    service.works.store.directory = service.works.store.space = -1;
+    service.works = (struct ox_works)OX_WORKS_NONE;
 
     r = greet(&service, keep_descriptors());
     if (r == 0) {
@@ -192,7 +191,7 @@ int ox_launcher_main(int socket, int host)
         ox_service_end(&service, LAST_MS);
         ox_cgroup_base_close(&service.works.cgroups);
     }
-    ox_store_close(&service.works.store);
+    ox_works_close(&service.works);
     ox_ids_close(&service.works.ids);
     ox_service_free(&service);
     return r < 0 ? 1 : 0;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -103,31 +104,29 @@ static const struct sock_filter code_clone[] = {
 };
 
 /* Families and protocols are answered as by a kernel that lacks them, because programs know how to
- * go on from that. Of the Internet families only streams and datagrams: raw and packet sockets
- * (AF_INET with SOCK_PACKET is a packet socket too) need a capability that a plugin never has. */
-static const struct sock_filter code_socket[] = {
-    LOAD_ARGUMENT(0),
-    IF_EQUAL(AF_UNIX, 10, 0),
-    IF_EQUAL(AF_INET, 5, 0),
-    IF_EQUAL(AF_INET6, 4, 0),
-    IF_EQUAL(AF_NETLINK, 1, 0),
-    REFUSED(EAFNOSUPPORT),
-    LOAD_ARGUMENT(2),
-    IF_EQUAL(0 /* NETLINK_ROUTE */, 4, 6),
-    LOAD_ARGUMENT(1),
-    AND(0xf /* SOCK_TYPE_MASK: without SOCK_CLOEXEC and SOCK_NONBLOCK */),
-    IF_EQUAL(SOCK_STREAM, 1, 0),
-    IF_EQUAL(SOCK_DGRAM, 0, 1),
-    ALLOWED,
-    REFUSED(EPERM),
-    REFUSED(EPROTONOSUPPORT),
-};
+ * go on from that. Of the Internet families only TCP and UDP: another protocol of the same types is
+ * another part of the kernel (SCTP, DCCP, MPTCP, SMC; with 0 the kernel takes TCP for a stream, UDP for
+ * datagrams), and raw and packet sockets (AF_INET with SOCK_PACKET is a packet socket too) need a
+ * capability that a plugin never has. */
+#define CHECK_SOCKET(others) \
+    LOAD_ARGUMENT(0), IF_EQUAL(AF_UNIX, 4, 0), IF_EQUAL(AF_INET, 8, 0), IF_EQUAL(AF_INET6, 7, 0), \
+        IF_EQUAL(AF_NETLINK, 4, 0), REFUSED(EAFNOSUPPORT),               /* AF_UNIX: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0, 16, 0), IF_EQUAL(PF_UNIX, 15, 14), /* AF_NETLINK: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0 /* NETLINK_ROUTE */, 10, 12),       /* the Internet: */ \
+        LOAD_ARGUMENT(1), AND(0xf /* SOCK_TYPE_MASK: without SOCK_CLOEXEC and SOCK_NONBLOCK */), \
+        IF_EQUAL(SOCK_STREAM, 1, 0), IF_EQUAL(SOCK_DGRAM, 3, 7),          /* a stream: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0, 4, 0), IF_EQUAL(IPPROTO_TCP, 3, 5), /* datagrams: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0, 1, 0), IF_EQUAL(IPPROTO_UDP, 0, 2), others, REFUSED(EPERM), \
+        REFUSED(EPROTONOSUPPORT), ALLOWED
+static const struct sock_filter code_socket[] = { CHECK_SOCKET(ALLOWED) };
+/* The same for a cell whose launcher wants to know of sockets other than AF_UNIX. */
+static const struct sock_filter code_socket_noted[] = { CHECK_SOCKET(
+    ANSWER(SECCOMP_RET_USER_NOTIF)) };
 
 static const struct sock_filter code_socketpair[] = {
-    LOAD_ARGUMENT(0),
-    IF_EQUAL(AF_UNIX, 0, 1),
-    ALLOWED,
-    REFUSED(EAFNOSUPPORT),
+    LOAD_ARGUMENT(0), IF_EQUAL(AF_UNIX, 1, 0),  REFUSED(EAFNOSUPPORT),
+    LOAD_ARGUMENT(2), IF_EQUAL(0, 1, 0),        IF_EQUAL(PF_UNIX, 0, 1),
+    ALLOWED,          REFUSED(EPROTONOSUPPORT),
 };
 
 /* Both put words into the input of a terminal, to be read by the shell that started us. */
@@ -177,10 +176,11 @@ static const struct sock_filter code_ioprio_set[] = {
     { \
         array, LENGTH(array) \
     }
-static const struct {
+struct leaf {
     const struct sock_filter *code;
     size_t count;
-} leaves[ACTIONS] = {
+};
+static const struct leaf leaves[ACTIONS] = {
     [ENOSYS_ACTION] = CODE(code_enosys),
     [ALLOW_ACTION] = CODE(code_allow),
     [EPERM_ACTION] = CODE(code_eperm),
@@ -198,6 +198,8 @@ static const struct {
     [IOPRIO_SET_ACTION] = CODE(code_ioprio_set),
 };
 
+static const struct leaf leaf_socket_noted = CODE(code_socket_noted);
+
 /* Neighbouring numbers with one action; a range ends where the next begins. */
 struct range {
     uint32_t first;
@@ -208,6 +210,7 @@ struct program {
     struct sock_filter *code;
     size_t capacity;
     size_t count; /* may exceed capacity; then nothing was written beyond it */
+    int noted;    /* sockets other than AF_UNIX are announced to the listener */
 };
 
 static void emit(struct program *program, struct sock_filter instruction)
@@ -269,8 +272,12 @@ static void emit_tree(struct program *program, const struct range *ranges, size_
     size_t left;
 
     if (count == 1) {
-        for (size_t i = 0; i < leaves[ranges[0].action].count; i++)
-            emit(program, leaves[ranges[0].action].code[i]);
+        const struct leaf *leaf = program->noted && ranges[0].action == SOCKET_ACTION
+                                      ? &leaf_socket_noted
+                                      : &leaves[ranges[0].action];
+
+        for (size_t i = 0; i < leaf->count; i++)
+            emit(program, leaf->code[i]);
         return;
     }
     left = tree_size(ranges, half);
@@ -286,9 +293,8 @@ static void emit_tree(struct program *program, const struct range *ranges, size_
     emit_tree(program, ranges + half, count - half);
 }
 
-size_t ox_seccomp_build(struct sock_filter *ret, size_t capacity, uint32_t arch)
+static size_t build(struct program *program, uint32_t arch)
 {
-    struct program program = { ret, capacity, 0 };
     struct range ranges[NUMBERS + 3];
     size_t count;
 
@@ -296,25 +302,52 @@ size_t ox_seccomp_build(struct sock_filter *ret, size_t capacity, uint32_t arch)
         return 0;
     /* Numbers mean something only together with the architecture: int 0x80 enters the kernel with
      * those of i386, whatever the program was compiled for. */
-    emit(&program, (struct sock_filter)LOAD(arch));
-    emit(&program, (struct sock_filter)IF_EQUAL(arch, 1, 0));
-    emit(&program, (struct sock_filter)KILLED);
-    emit(&program, (struct sock_filter)LOAD(nr));
+    emit(program, (struct sock_filter)LOAD(arch));
+    emit(program, (struct sock_filter)IF_EQUAL(arch, 1, 0));
+    emit(program, (struct sock_filter)KILLED);
+    emit(program, (struct sock_filter)LOAD(nr));
     count = find_ranges(arch, ranges);
-    emit_tree(&program, ranges, count);
-    return program.count <= capacity ? program.count : 0;
+    emit_tree(program, ranges, count);
+    return program->count <= program->capacity ? program->count : 0;
+}
+
+size_t ox_seccomp_build(struct sock_filter *ret, size_t capacity, uint32_t arch)
+{
+    struct program program = { .code = ret, .capacity = capacity };
+
+    return build(&program, arch);
+}
+
+static int load(int noted, unsigned long flags)
+{
+    struct sock_filter code[OX_SECCOMP_CAPACITY];
+    struct program program = { .code = code, .capacity = LENGTH(code), .noted = noted };
+    size_t count = build(&program, NATIVE_ARCH);
+    struct sock_fprog given = { .len = (unsigned short)count, .filter = code };
+    long r;
+
+    if (count == 0)
+        return -EOVERFLOW;
+    r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &given);
+    return r < 0 ? -errno : (int)r;
 }
 
 int ox_seccomp_load(void)
 {
-    struct sock_filter code[OX_SECCOMP_CAPACITY];
-    struct sock_fprog program = { .filter = code };
-    size_t count = ox_seccomp_build(code, LENGTH(code), NATIVE_ARCH);
+    return load(0, 0);
+}
 
-    if (count == 0)
-        return -EOVERFLOW;
-    program.len = (unsigned short)count;
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
-        return -errno;
+int ox_seccomp_load_noted(int *ret_listener)
+{
+    int r = load(1, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+
+    /* EBUSY: a filter that was there before has one; EINVAL: this kernel knows of none. */
+    if (r == -EBUSY || r == -EINVAL) {
+        *ret_listener = -1;
+        return load(0, 0);
+    }
+    if (r < 0)
+        return r;
+    *ret_listener = r;
     return 0;
 }

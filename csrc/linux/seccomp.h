@@ -14,6 +14,11 @@
  * CONFIG_SECCOMP_FILTER, -EACCES without no_new_privs. Async-signal-safe, no malloc. */
 int ox_seccomp_load(void);
 
+/* The same filter, but a socket of any family but AF_UNIX waits until the holder of *ret_listener
+ * (close-on-exec) lets it go on: see net.h. -1 where a filter that was there before has a listener
+ * already, or the kernel knows of none; then nothing waits and nothing is known. */
+int ox_seccomp_load_noted(int *ret_listener);
+
 /* Write the program for arch (AUDIT_ARCH_X86_64 or AUDIT_ARCH_AARCH64). Returns the number of
  * instructions, or 0 when arch is neither or the program does not fit. */
 size_t ox_seccomp_build(struct sock_filter *ret, size_t capacity, uint32_t arch);

@@ -18,14 +18,16 @@
 #define PAIR_MS 500
 /* How often cgroups that the kernel still counts as busy are looked at, and requests that wait. */
 #define RETRY_MS 5
+/* The longest that a call waits whose cell has made too many of its kind. */
+#define NOTE_MS 1
 /* How often deadlines of cells under construction are looked at. */
 #define DEADLINE_MS 500
 
-/* What comes before the busy ones in the list of events. */
+/* What comes before the cells in the list of events. */
 enum {
     SOCKET,
     HOST,
-    FIRST_BUSY
+    FIRST_CELL
 };
 
 struct ox_waiting {
@@ -42,9 +44,9 @@ int ox_service_prepare(struct ox_service *service, uint32_t cells_max)
     uint32_t slots = 2 * cells_max;
 
     service->cells = calloc(slots, sizeof(*service->cells));
-    service->busy = calloc(slots, sizeof(*service->busy));
-    service->events = calloc(slots + FIRST_BUSY, sizeof(*service->events));
-    if (service->cells == NULL || service->busy == NULL || service->events == NULL)
+    service->watched = calloc(slots, sizeof(*service->watched));
+    service->events = calloc(slots + FIRST_CELL, sizeof(*service->events));
+    if (service->cells == NULL || service->watched == NULL || service->events == NULL)
         return -ENOMEM;
     service->slots = slots;
     service->cells_max = cells_max;
@@ -125,7 +127,7 @@ static struct ox_kept_cell *find_cell(const struct ox_service *service, uint32_t
 
 static void watch(struct ox_service *service, const struct ox_kept_cell *cell)
 {
-    service->busy[service->busy_count++] = (uint32_t)(cell - service->cells);
+    service->watched[service->watched_count++] = (uint32_t)(cell - service->cells);
 }
 
 /* A cell that was the host's, or on its way to it, is no longer. */
@@ -138,14 +140,19 @@ static void end_cell(struct ox_service *service, struct ox_kept_cell *cell)
 /* Cells whose warden has ended although nobody asked for it: a host that lost track of them. */
 static void end_dead(struct ox_service *service)
 {
-    for (uint32_t i = 0; i < service->slots; i++) {
-        struct ox_kept_cell *cell = &service->cells[i];
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < service->watched_count; i++) {
+        struct ox_kept_cell *cell = &service->cells[service->watched[i]];
 
         if (cell->state == OX_CELL_READY && ox_wait_readable(cell->pidfd, 0) == 0) {
             service->live--;
             (void)ox_kept_cell_bury(&service->works, cell, 0);
         }
+        if (cell->state != OX_CELL_FREE)
+            service->watched[kept++] = service->watched[i];
     }
+    service->watched_count = kept;
 }
 
 /* -EAGAIN: there is no slot or no uid pair for it now. */
@@ -170,8 +177,8 @@ static int begin(struct ox_service *service, const struct ox_cell_request *reque
 
 static int has_dying(const struct ox_service *service)
 {
-    for (uint32_t i = 0; i < service->busy_count; i++) {
-        if (service->cells[service->busy[i]].state == OX_CELL_DYING)
+    for (uint32_t i = 0; i < service->watched_count; i++) {
+        if (service->cells[service->watched[i]].state == OX_CELL_DYING)
             return 1;
     }
     return 0;
@@ -274,7 +281,6 @@ static void destroy(struct ox_service *service, const struct ox_wire_destroy *re
     if (cell == NULL || cell->state != OX_CELL_READY)
         return;
     end_cell(service, cell);
-    watch(service, cell);
 }
 
 static int serve_one(struct ox_service *service)
@@ -321,49 +327,63 @@ static int look_at_building(struct ox_service *service, struct ox_kept_cell *cel
     return refuse(service, cell->sequence, error);
 }
 
-/* Those whose descriptor has something to say, and those whose time is over. */
-static int look_at_busy(struct ox_service *service)
+static int watched_descriptor(const struct ox_kept_cell *cell, int64_t now)
 {
-    uint32_t count = service->busy_count, kept = 0;
+    if (cell->state == OX_CELL_BUILDING)
+        return cell->socket;
+    if (cell->state == OX_CELL_READY)
+        return now < cell->note_at ? -1 : cell->listener;
+    return cell->pidfd;
+}
+
+/* Those whose descriptor has something to say, and those whose time is over. */
+static int look_at_cells(struct ox_service *service)
+{
+    uint32_t count = service->watched_count, kept = 0;
     int64_t now = ox_now_ns();
     int r = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        struct ox_kept_cell *cell = &service->cells[service->busy[i]];
-        int readable = service->events[FIRST_BUSY + i].revents != 0;
+        struct ox_kept_cell *cell = &service->cells[service->watched[i]];
+        int readable = service->events[FIRST_CELL + i].revents != 0;
 
         if (r == 0 && cell->state == OX_CELL_BUILDING)
             r = look_at_building(service, cell, readable, now);
+        else if (cell->state == OX_CELL_READY && readable)
+            ox_kept_cell_note(cell, (service->events[FIRST_CELL + i].revents & POLLIN) != 0);
         else if (cell->state == OX_CELL_DYING && readable)
             (void)ox_kept_cell_bury(&service->works, cell, 0);
-        if (cell->state == OX_CELL_BUILDING || cell->state == OX_CELL_DYING)
-            service->busy[kept++] = service->busy[i];
+        if (cell->state != OX_CELL_FREE)
+            service->watched[kept++] = service->watched[i];
     }
-    service->busy_count = kept;
+    service->watched_count = kept;
     return r;
 }
 
 static int wait_for_events(struct ox_service *service)
 {
     struct pollfd *events = service->events;
+    int64_t now = ox_now_ns();
     int wait_ms = -1;
 
     events[SOCKET] = (struct pollfd){ .fd = service->socket, .events = POLLIN };
     events[HOST] = (struct pollfd){ .fd = service->host, .events = POLLIN };
-    for (uint32_t i = 0; i < service->busy_count; i++) {
-        const struct ox_kept_cell *cell = &service->cells[service->busy[i]];
-        int building = cell->state == OX_CELL_BUILDING;
+    for (uint32_t i = 0; i < service->watched_count; i++) {
+        const struct ox_kept_cell *cell = &service->cells[service->watched[i]];
 
-        events[FIRST_BUSY + i] =
-            (struct pollfd){ .fd = building ? cell->socket : cell->pidfd, .events = POLLIN };
-        if (building)
+        events[FIRST_CELL + i] =
+            (struct pollfd){ .fd = watched_descriptor(cell, now), .events = POLLIN };
+        if (cell->state == OX_CELL_BUILDING && wait_ms < 0)
             wait_ms = DEADLINE_MS;
+        if (cell->state == OX_CELL_READY && now < cell->note_at)
+            wait_ms = NOTE_MS;
     }
-    if (service->waiting != NULL || service->works.cgroups.pending_count > 0)
+    if (wait_ms != NOTE_MS &&
+        (service->waiting != NULL || service->works.cgroups.pending_count > 0))
         wait_ms = RETRY_MS;
-    if (poll(events, FIRST_BUSY + service->busy_count, wait_ms) >= 0)
+    if (poll(events, FIRST_CELL + service->watched_count, wait_ms) >= 0)
         return 0;
-    for (uint32_t i = 0; i < FIRST_BUSY + service->busy_count; i++)
+    for (uint32_t i = 0; i < FIRST_CELL + service->watched_count; i++)
         events[i].revents = 0;
     return errno == EINTR ? 0 : -errno;
 }
@@ -379,12 +399,14 @@ void ox_serve(struct ox_service *service)
         if (service->events[HOST].revents != 0)
             return;
         said = service->events[SOCKET].revents;
-        if (look_at_busy(service) < 0)
+        if (look_at_cells(service) < 0)
             return;
         (void)ox_cgroup_retry(&service->works.cgroups);
         if (resume(service) < 0)
             return;
         if (said != 0 && serve_one(service) < 0)
+            return;
+        if (service->works.nets.astray || service->works.spaces.astray)
             return;
     }
 }
@@ -413,6 +435,6 @@ void ox_service_end(struct ox_service *service, int wait_ms)
 void ox_service_free(struct ox_service *service)
 {
     free(service->cells);
-    free(service->busy);
+    free(service->watched);
     free(service->events);
 }

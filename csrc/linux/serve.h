@@ -16,9 +16,9 @@ struct ox_service {
     uint32_t slots;
     uint32_t cells_max; /* of the host: under construction, ready, and requests that wait */
     uint32_t live;
-    /* Slots that are building or dying, oldest first: those that are polled. */
-    uint32_t *busy;
-    uint32_t busy_count;
+    /* Slots that are taken, oldest first; each has a descriptor that is polled. */
+    uint32_t *watched;
+    uint32_t watched_count;
     struct pollfd *events;
     /* Requests that wait for the uid pair or the slot of a cell that is dying, oldest first. */
     struct ox_waiting *waiting;

@@ -3,83 +3,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../posix/fd.h"
 #include "missing.h"
 #include "tmpfs.h"
 
-/* A child that shares memory and descriptors with the launcher, but neither root nor mount
- * namespace. Linux before 6.15 clones a mount only for a caller in the namespace that holds it, and
- * the launcher must stay in the host's for the sake of the host's own files. */
-static char child_stack[16 * 1024] __attribute__((aligned(64)));
-
-static int run_child(int (*child)(void *), void *task)
-{
-    pid_t pid = clone(child, child_stack + sizeof(child_stack),
-                      CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, task);
-
-    if (pid < 0)
-        return -errno;
-    while (waitpid(pid, NULL, __WALL) < 0) {
-        if (errno != EINTR)
-            return -errno;
-    }
-    return 0;
-}
-
-struct settling {
-    struct ox_store *store;
-    int result;
-};
-
-/* Make a namespace in which the store is everything there is. */
-static int settle(void *argument)
-{
-    struct settling *task = argument;
-    int space = -1;
-
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        goto fail;
-    space = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    if (space < 0)
-        goto fail;
-    if (syscall(SYS_move_mount, task->store->directory, "", AT_FDCWD, "/",
-                MOVE_MOUNT_F_EMPTY_PATH) < 0)
-        goto fail;
-    /* The copies of the host's mounts go: they would keep its file systems busy. */
-    if (fchdir(task->store->directory) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
-        umount2(".", MNT_DETACH) < 0)
-        goto fail;
-    task->store->space = space;
-    task->result = 0;
-    _exit(0);
-fail:
-    task->result = -errno;
-    ox_close(&space);
-    _exit(1);
-}
-
 int ox_store_open(struct ox_store *ret_store)
 {
-    struct settling task = { .store = ret_store, .result = -EIO };
     int r;
 
     memset(ret_store, 0, sizeof(*ret_store));
     ret_store->directory = ret_store->space = -1;
     r = ox_tmpfs_make("1g", &ret_store->directory);
     if (r == 0)
-        r = run_child(settle, &task);
-    if (r == 0)
-        r = task.result;
+        r = ox_space_make(ret_store->directory, 0, &ret_store->space);
     if (r < 0)
         ox_store_close(ret_store);
     return r;
@@ -89,27 +31,6 @@ void ox_store_close(struct ox_store *store)
 {
     ox_close(&store->directory);
     ox_close(&store->space);
-}
-
-struct cloning {
-    const struct ox_store *store;
-    const char *digest;
-    int result; /* descriptor of the tree or a negative errno */
-};
-
-static int clone_tree(void *argument)
-{
-    struct cloning *task = argument;
-
-    if (setns(task->store->space, CLONE_NEWNS) < 0) {
-        task->result = -errno;
-        _exit(1);
-    }
-    task->result = (int)syscall(SYS_open_tree, AT_FDCWD, task->digest,
-                                OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
-    if (task->result < 0)
-        task->result = -errno;
-    _exit(0);
 }
 
 int ox_tree_of(int fd, int *ret_tree)
@@ -203,11 +124,11 @@ static int add(struct ox_store *store, const char *digest, int source,
     return 0;
 }
 
-int ox_store_tree(struct ox_store *store, const char *digest, int source, int *ret_tree)
+int ox_store_tree(struct ox_store *store, struct ox_spaces *spaces, const char *digest, int source,
+                  int *ret_tree)
 {
-    struct cloning task = { .store = store, .digest = digest, .result = -EIO };
     struct ox_store_entry *entry = NULL;
-    int r;
+    int tree, r;
 
     for (int i = 0; i < OX_STORE_ENTRIES && entry == NULL; i++) {
         if (strcmp(store->entries[i].digest, digest) == 0)
@@ -220,11 +141,18 @@ int ox_store_tree(struct ox_store *store, const char *digest, int source, int *r
     }
     entry->used = ++store->stamp;
 
-    r = run_child(clone_tree, &task);
+    /* Linux before 6.15 clones a mount only for a caller in the namespace that holds it. */
+    r = ox_space_enter(store->space);
     if (r < 0)
         return r;
-    if (task.result < 0)
-        return task.result;
-    *ret_tree = task.result;
-    return 0;
+    tree = (int)syscall(SYS_open_tree, AT_FDCWD, digest,
+                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+    r = tree < 0 ? -errno : 0;
+    if (ox_space_leave(spaces) < 0 && r == 0) {
+        ox_close(&tree);
+        r = -ENOTRECOVERABLE;
+    }
+    if (r == 0)
+        *ret_tree = tree;
+    return r;
 }

@@ -4,6 +4,7 @@
 #define OX_STORE_H
 
 #include "../core.h"
+#include "space.h"
 
 #define OX_STORE_ENTRIES 64
 #define OX_STORE_BYTES (INT64_C(1) << 30)
@@ -28,7 +29,8 @@ void ox_store_close(struct ox_store *store);
 /* A detached mount of the object with this digest; its bytes are read from source only if the
  * store lacks it. The caller has hashed source, which must be sealed against change. Objects in
  * use stay alive when evicted. */
-int ox_store_tree(struct ox_store *store, const char *digest, int source, int *ret_tree);
+int ox_store_tree(struct ox_store *store, struct ox_spaces *spaces, const char *digest, int source,
+                  int *ret_tree);
 
 /* A detached mount of the file or directory that is open as fd. */
 int ox_tree_of(int fd, int *ret_tree);

@@ -122,7 +122,7 @@ static int die_with_launcher(int socket)
 }
 
 int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
-                      int *ret_signals, struct ox_error *ret_error)
+                      int *ret_signals, int *ret_listener, struct ox_error *ret_error)
 {
     int null, signals, r;
 
@@ -154,7 +154,7 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
 
-    r = ox_seccomp_load();
+    r = ox_seccomp_load_noted(ret_listener);
     if (r < 0)
         return ox_fail(OX_STAGE_SECCOMP, r, ret_error);
     return 0;

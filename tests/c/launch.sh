@@ -6,8 +6,8 @@
 #   FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all" tests/c/launch.sh DIRECTORY    the tests with other
 #       flags than -static
 #
-# Then, as root: DIRECTORY/launch_driver, launch_ends, launch_loop, launch_nobody; launch_places in a machine that is
-# thrown away.
+# Then, as root: DIRECTORY/launch_driver, launch_cells, launch_cgroups, launch_ends, launch_loop, launch_nets,
+# launch_nobody; launch_places in a machine that is thrown away.
 set -eu
 cd "$(dirname "$0")/../.."
 out=$1
@@ -25,8 +25,9 @@ build() {
 # shellcheck disable=SC2086
 {
     build launcher -static csrc/launcher_main.c $core
-    for test in launch_driver launch_ends launch_loop launch_nobody launch_places; do
+    for test in launch_driver launch_cells launch_cgroups launch_ends launch_loop launch_nets \
+        launch_nobody launch_places; do
         build $test ${FLAGS--static} tests/c/$test.c $core
     done
 }
-build probe -static tests/c/launch_probe.c
+build probe -static tests/c/launch_probe.c tests/c/launch_sockets.c

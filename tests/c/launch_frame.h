@@ -53,13 +53,19 @@ static int64_t now_ns(void)
 
 /* --- launcher, cell, run -------------------------------------------------------------------- */
 
-static int start_in_range(uint32_t base, struct ox_launcher *ret, struct ox_problem *ret_problem)
+static int start_for(uint32_t base, uint32_t cells, struct ox_launcher *ret,
+                     struct ox_problem *ret_problem)
 {
-    struct ox_config config = { .uid_base = base, .uid_count = 16, .cells_max = 4 };
+    struct ox_config config = { .uid_base = base, .uid_count = 16, .cells_max = cells };
     char path[PATH_MAX];
     int r = beside("launcher", path);
 
     return r < 0 ? r : ox_launcher_start(path, &config, WAIT_MS, ret, ret_problem);
+}
+
+static int start_in_range(uint32_t base, struct ox_launcher *ret, struct ox_problem *ret_problem)
+{
+    return start_for(base, 4, ret, ret_problem);
 }
 
 static int start(struct ox_launcher *ret)
@@ -244,6 +250,7 @@ static int processes_in_range(uint32_t base)
 
 static char searched[64];
 static int cells_found;
+static char cell_paths[64][512];
 static int bases_found;
 
 static int look_at(const char *path, const struct stat *what, int type, struct FTW *where)
@@ -254,7 +261,7 @@ static int look_at(const char *path, const struct stat *what, int type, struct F
     (void)where;
     if (type == FTW_D && base != NULL) {
         if (strstr(base, "/cell-") != NULL)
-            cells_found++;
+            (void)snprintf(cell_paths[cells_found++ % 64], sizeof(cell_paths[0]), "%s", path);
         else
             bases_found++;
     }
@@ -284,6 +291,21 @@ static int count_cgroups(int launcher)
 UNUSED static int cells_of(int launcher)
 {
     return count_cgroups(launcher) < 0 ? -1 : cells_found;
+}
+
+UNUSED static int warden_of(const struct ox_cell *cell)
+{
+    char path[64], line[128];
+    int pid = -1;
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", cell->pidfd);
+    file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        (void)sscanf(line, "Pid: %d", &pid);
+    if (file != NULL)
+        (void)fclose(file);
+    return pid;
 }
 
 /* 1 once condition(argument) is 0. */

@@ -18,6 +18,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "launch_sockets.h"
+
 #define HERE "/workspace"
 
 /* The error's number, 0 for none. */
@@ -280,6 +282,7 @@ int main(int argc, char **argv)
         { "leave", leave },
         { "escape", escape },
         { "new-user", new_user },
+        { "socket", probe_socket },
     };
 
     for (size_t i = 0; argc == 3 && i < sizeof(commands) / sizeof(commands[0]); i++) {

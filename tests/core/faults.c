@@ -128,13 +128,14 @@ int __wrap_prctl(int option, unsigned long a, unsigned long b, unsigned long c, 
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...)
 {
-    const char *name = strcmp(path, "/proc/self/ns/mnt") == 0 ? "open_mnt"
-                       : strstr(path, "uid_map") != NULL      ? "open_uid_map"
-                       : strstr(path, "oom_score") != NULL    ? "open_oom_score"
-                       : strcmp(path, "/dev/null") == 0       ? "open_null"
-                       : strcmp(path, "/run/oxgen") == 0      ? "open_run"
-                       : strncmp(path, "jail/etc/", 9) == 0   ? "open_etc"
-                                                              : "open";
+    const char *name = strcmp(path, "/proc/self/ns/mnt") == 0   ? "open_mnt"
+                       : strstr(path, "uid_map") != NULL        ? "open_uid_map"
+                       : strcmp(path, "/dev/null") == 0         ? "open_null"
+                       : strcmp(path, "/proc") == 0             ? "open_proc"
+                       : strcmp(path, "/proc/self/ns/net") == 0 ? "open_net"
+                       : strcmp(path, "/run/oxgen") == 0        ? "open_run"
+                       : strncmp(path, "jail/etc/", 9) == 0     ? "open_etc"
+                                                                : "open";
     mode_t mode = 0;
 
     if ((flags & O_CREAT) != 0) {
@@ -145,6 +146,22 @@ int __wrap_open(const char *path, int flags, ...)
         va_end(list);
     }
     return fails(name) ? -1 : __real_open(path, flags, mode);
+}
+
+int __real_openat(int directory, const char *path, int flags, ...);
+int __wrap_openat(int directory, const char *path, int flags, ...)
+{
+    const char *name = strstr(path, "oom_score") != NULL ? "open_oom_score" : "openat";
+    mode_t mode = 0;
+
+    if ((flags & O_CREAT) != 0) {
+        va_list list;
+
+        va_start(list, flags);
+        mode = va_arg(list, mode_t);
+        va_end(list);
+    }
+    return fails(name) ? -1 : __real_openat(directory, path, flags, mode);
 }
 
 int __real_clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);

@@ -25,7 +25,15 @@ pytestmark = [
 
 
 #: ``launch_places`` rearranges the machine's cgroups: it runs in virtual machines only.
-PROGRAMS = ("launch_driver", "launch_ends", "launch_loop", "launch_nobody")
+PROGRAMS = (
+    "launch_driver",
+    "launch_cells",
+    "launch_cgroups",
+    "launch_ends",
+    "launch_loop",
+    "launch_nets",
+    "launch_nobody",
+)
 
 
 def promises() -> list[tuple[str, str]]:

@@ -46,6 +46,7 @@ WRAPPED = [
     "poll",
     "prctl",
     "open",
+    "openat",
     "clone",
     "ox_cgroup_create",
     "ox_cgroup_attach",
@@ -60,8 +61,12 @@ CASES = [
     ("store", "fsopen", 0, "static"),
     ("store", "fsmount", 0, "static"),
     ("store", "clone", 0, "static"),
+    ("store", "clone", 1, "static"),
+    ("store", "open_proc", 0, "static"),
+    ("store", "open_net", 0, "static"),
     ("store", "unshare", 0, "static"),
     ("store", "mount", 0, "static"),
+    ("store", "mount", 2, "static"),
     ("store", "open_mnt", 0, "static"),
     ("store", "move_mount", 0, "static"),
     ("store", "pivot_root", 0, "static"),
@@ -80,18 +85,20 @@ CASES = [
     ("cell_ids", "setgroups", 0, "static"),
     ("cell_ids", "setresgid", 0, "static"),
     ("cell_ids", "setresuid", 0, "static"),
-    ("cgroup_namespace", "unshare", 1, "static"),
+    ("clone", "unshare", 2, "static"),
+    ("clone", "setns", 0, "static"),
+    ("cgroup_namespace", "unshare", 3, "static"),
     ("hostname", "sethostname", 0, "static"),
-    ("propagation", "mount", 1, "static"),
-    ("root", "mount", 2, "static"),
-    ("root", "mount", 3, "static"),
-    ("writable", "mount", 4, "static"),
-    ("mount", "move_mount", 1, "static"),
-    ("dev", "fsmount", 1, "dynamic"),
+    ("propagation", "mount", 3, "static"),
+    ("root", "mount", 4, "static"),
+    ("root", "mount", 4, "dynamic"),
+    ("root", "mount", 5, "dynamic"),
+    ("writable", "mount", 5, "static"),
+    ("mount", "move_mount", 2, "static"),
+    ("dev", "fsmount", 2, "dynamic"),
     ("etc", "open_etc", 0, "dynamic"),
-    ("pivot", "pivot_root", 1, "static"),
-    ("pivot", "umount2", 1, "static"),
-    ("warden_descriptors", "open_null", 1, "static"),
+    ("pivot", "pivot_root", 2, "dynamic"),
+    ("pivot", "umount2", 2, "dynamic"),
     ("warden_descriptors", "dup3", 0, "static"),
     ("capabilities", "capbset_drop", 0, "static"),
     ("capabilities", "capset", 0, "static"),
@@ -100,9 +107,9 @@ CASES = [
     ("seccomp", "seccomp", 0, "static"),
     ("oom_score", "open_oom_score", 0, "static"),
     ("oom_score", "pwrite", 0, "static"),
-    ("fork", "clone", 1, "static"),
+    ("fork", "clone", 2, "static"),
     ("session", "setsid", 0, "static"),
-    ("chroot", "chroot", 0, "static"),
+    ("chroot", "chroot", 0, "dynamic"),
     ("gid", "setresgid", 1, "static"),
     ("uid", "setresuid", 1, "static"),
     ("exec", "execve", 0, "static"),
@@ -232,6 +239,18 @@ def test_a_stage_that_fails_late_is_named(
         if seen[-1] == stage and failed is not None and failed.errno == errno.EXDEV:
             return
     pytest.fail(f"{call} never failed in stage {stage}, only in {seen}")
+
+
+def test_a_launcher_that_cannot_come_home_ends(
+    with_launcher: object, programs: dict[str, str]
+) -> None:
+    with_launcher("setns", 1, errno.EXDEV)  # type: ignore[operator]
+    failed = attempt(programs["static"])
+    assert (getattr(failed, "stage", None), getattr(failed, "errno", None)) == (
+        "clone",
+        errno.ENOTRECOVERABLE,
+    )
+    assert leftovers() == []
 
 
 def test_a_warden_that_cannot_go_on_is_a_lost_run_and_no_failed_launch(

@@ -42,8 +42,11 @@ static const struct {
     { "/test_cgroup", V2 | TOGETHER },
     { "/test_cgroup_base", V2 | TOGETHER },
     { "/launch_driver", V2 | TOGETHER | MIXED },
+    { "/launch_cells", V2 | TOGETHER | MIXED },
     { "/launch_ends", V2 | TOGETHER | MIXED },
     { "/launch_loop", V2 | TOGETHER | MIXED },
+    { "/launch_cgroups", V2 | TOGETHER | MIXED },
+    { "/launch_nets", V2 | TOGETHER | MIXED },
     { "/launch_nobody", V2 | TOGETHER | MIXED },
     { "/launch_places", V2 },
 };
