@@ -5,7 +5,7 @@
 #include "system.h"
 
 #define LONGEST_NS INT64_C(1000000)
-#define PAUSE_LEAST 64
+#define PAUSE_LEAST 4
 #define PAUSE_MOST 4096
 
 static _Thread_local struct {
@@ -31,11 +31,13 @@ void ox_spin_end(int64_t until, int found)
     if (until == 0)
         return;
     if (found && ox_preemptions() == mine.preemptions) {
-        mine.next_pause = 0;
+        mine.next_pause /= 2;
         return;
     }
-    mine.next_pause = mine.next_pause == 0           ? PAUSE_LEAST
-                      : mine.next_pause < PAUSE_MOST ? mine.next_pause * 2
-                                                     : PAUSE_MOST;
+    mine.next_pause *= 2;
+    if (mine.next_pause < PAUSE_LEAST)
+        mine.next_pause = PAUSE_LEAST;
+    if (mine.next_pause > PAUSE_MOST)
+        mine.next_pause = PAUSE_MOST;
     mine.pause = mine.next_pause;
 }

@@ -44,14 +44,14 @@ static int a_thread_that_was_preempted_pauses_longer_each_time(void)
 {
     int last = 0;
 
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 13; i++) {
         int pause;
 
         CHECK_EQUAL(ox_spin_begin(MS, MS) > 0, 1);
         preemptions++;
         ox_spin_end(1, 1);
         pause = count_pause();
-        CHECK(pause == 4096 ? last >= 2048 : pause == (last == 0 ? 64 : 2 * last));
+        CHECK(pause == 4096 ? last >= 2048 : pause == (last == 0 ? 4 : 2 * last));
         last = pause;
         ox_spin_end(0, 0);
     }
@@ -59,18 +59,22 @@ static int a_thread_that_was_preempted_pauses_longer_each_time(void)
     return 0;
 }
 
-static int one_that_found_nothing_pauses_and_success_makes_good(void)
+static int one_that_found_nothing_pauses_and_success_shortens_the_next_pause(void)
 {
-    ox_spin_end(1, 1); /* forgets the pauses of the test before */
-    CHECK_EQUAL(ox_spin_begin(MS, MS) > 0, 1);
+    while (ox_spin_begin(MS, MS) == 0)
+        continue;
+    for (int i = 0; i < 16; i++)
+        ox_spin_end(1, 1); /* forgets the pauses of the test before */
     ox_spin_end(1, 0);
-    CHECK_EQUAL(count_pause(), 64);
+    CHECK_EQUAL(count_pause(), 4);
     ox_spin_end(1, 0);
-    CHECK_EQUAL(count_pause(), 128);
+    CHECK_EQUAL(count_pause(), 8);
+    ox_spin_end(1, 0);
+    CHECK_EQUAL(count_pause(), 16);
     ox_spin_end(1, 1);
     CHECK_EQUAL(ox_spin_begin(MS, MS) > 0, 1);
     ox_spin_end(1, 0);
-    CHECK_EQUAL(count_pause(), 64);
+    CHECK_EQUAL(count_pause(), 16);
     return 0;
 }
 
@@ -85,7 +89,7 @@ static int without_a_count_nobody_spins(void)
 static const struct check_test tests[] = {
     TEST(a_spin_is_bounded_and_can_be_declined),
     TEST(a_thread_that_was_preempted_pauses_longer_each_time),
-    TEST(one_that_found_nothing_pauses_and_success_makes_good),
+    TEST(one_that_found_nothing_pauses_and_success_shortens_the_next_pause),
     TEST(without_a_count_nobody_spins),
 };
 
