@@ -76,8 +76,6 @@ class Cell:
     native: Any
     launcher: Any
     idle_since: float = field(default=0.0)
-    #: Whether no other cell served a run when it was taken.
-    alone: bool = False
     #: ``struct ox_run **`` of the run that it serves, for a child that was forked meanwhile.
     run: Any = None
 

@@ -233,7 +233,7 @@ def begin(pool: Launcher, order: Order, *, waits: bool = False) -> tuple[Lease, 
         lease = Turn(pool, order.program, order.plan.tenancy).wait()
         try:
             return lease, Execution(
-                lease, order, spin=waits and lease.alone and order.plan.is_short
+                lease, order, spin=waits and order.plan.is_short and pool.pool.is_quiet()
             )
         except BaseException as failure:
             lease.give_back()

@@ -222,11 +222,6 @@ class Lease:
     returned: bool = False
     give_back_by: float = math.inf
 
-    @property
-    def alone(self) -> bool:
-        """Whether no other cell of the pool served a run when this one was leased."""
-        return self.cell.alone
-
     def give_back(self) -> None:
         """Keep the cell for the next run of its tenancy if it is proved empty, else destroy it."""
         if not self.returned:

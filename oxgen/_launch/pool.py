@@ -93,11 +93,14 @@ class Pool:
         with self.lock:
             self._check_open()
             cell = self.stock.take(tenancy)
-            if cell is not None:
-                cell.alone = self.stock.is_quiet()
-                if self._ahead:
-                    self._ring()
+            if cell is not None and self._ahead:
+                self._ring()
             return cell
+
+    def is_quiet(self) -> bool:
+        """Whether at most one cell serves a run, and none is being made."""
+        with self.lock:
+            return self.stock.is_quiet()
 
     def ticket(self, tenancy: Tenancy, program: Program) -> Ticket:
         """Queue for a cell of this tenancy; raises ``LaunchError`` when the queue is full."""
