@@ -128,7 +128,7 @@ def _heap_preexec(results: Results) -> Goal:
 
 
 def _verified(results: Results) -> Goal:
-    """The largest of all sizes. A broker is no part of the verification; what it costs is stated."""
+    """The largest of all sizes. A broker is no part of verifying; what it costs is stated."""
     what = "verified plugin (seen before, no broker) / unverified, any size"
     rows = [row for row in _rows(results.get("artifacts")) if row["to_unverified"]]
     worst = {

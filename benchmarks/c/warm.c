@@ -35,7 +35,8 @@ static const struct ox_run_spec run_spec = { .strings = strings,
                                              .open_files = 256,
                                              .file_bytes = 64 * MIB,
                                              .processes = 64,
-                                             .wake = -1 };
+                                             .wake = -1,
+                                             .spin_ns = 200000 };
 
 struct cells {
     struct ox_cell target;

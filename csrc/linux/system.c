@@ -3,6 +3,7 @@
 #include "../posix/system.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -20,6 +21,13 @@ int ox_kill(int handle)
 int ox_close_from(unsigned first)
 {
     return syscall(SYS_close_range, first, ~0U, 0) < 0 ? -errno : 0;
+}
+
+int ox_schedule_as_usual(void)
+{
+    const struct sched_param none = { .sched_priority = 0 };
+
+    return sched_setscheduler(0, SCHED_OTHER, &none) < 0 ? -errno : 0;
 }
 
 long ox_preemptions(void)

@@ -6,7 +6,7 @@
 
 #define LONGEST_NS INT64_C(1000000)
 #define PAUSE_LEAST 4
-#define PAUSE_MOST 4096
+#define PAUSE_MOST 64
 
 static _Thread_local struct {
     long preemptions; /* when the spin began */

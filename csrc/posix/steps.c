@@ -78,6 +78,12 @@ static int apply_signals(const struct ox_step_plan *plan)
     return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
 
+static int apply_policy(const struct ox_step_plan *plan)
+{
+    (void)plan;
+    return ox_schedule_as_usual();
+}
+
 static int apply_exec(const struct ox_step_plan *plan)
 {
     (void)execve(plan->path, plan->argv, plan->envp);
@@ -105,6 +111,7 @@ static const struct step steps[] = {
     { OX_STAGE_WORKDIR, apply_workdir },
     { OX_STAGE_DESCRIPTORS, apply_descriptors },
     { OX_STAGE_SIGNALS, apply_signals },
+    { OX_STAGE_POLICY, apply_policy },
     { OX_STAGE_EXEC, apply_exec },
 };
 

@@ -8,6 +8,9 @@ int ox_kill(int handle);
 /* Close every descriptor from first on. Async-signal-safe. */
 int ox_close_from(unsigned first);
 
+/* Be scheduled as any process is, which a launcher and its wardens are not. 0 or a negative errno. */
+int ox_schedule_as_usual(void);
+
 /* How often the calling thread had its processor taken away; -1: not known. */
 long ox_preemptions(void);
 

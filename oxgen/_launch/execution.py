@@ -165,7 +165,7 @@ class Execution:
         # After an out-of-memory kill the kernel may take a while to give the memory back.
         lease.emptied = bool(outcome.emptied)
         lease.reusable = lease.emptied and facts.oom_kills == 0
-        plan.is_short = outcome.wall_ns < _SPIN_NS
+        plan.is_short = outcome.wall_ns < 3 * _SPIN_NS
         peak, written = outcome.peak_memory_bytes, outcome.written
         return Completed(
             args=plan.args,

@@ -112,6 +112,7 @@ CASES = [
     ("chroot", "chroot", 0, "dynamic"),
     ("gid", "setresgid", 1, "static"),
     ("uid", "setresuid", 1, "static"),
+    ("policy", "sched_setscheduler", 1, "static"),
     ("exec", "execve", 0, "static"),
 ]
 
