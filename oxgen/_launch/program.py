@@ -254,7 +254,15 @@ def _needed(descriptor: int, path: str, runtime: Runtime, identity: tuple[object
     key = (runtime, identity)
     known = _cache.get(key)
     if known is None:
-        known = _inspect(descriptor, path, runtime)
+        try:
+            known = _inspect(descriptor, path, runtime)
+        except LaunchError:
+            raise
+        except OSError as failed:
+            number = failed.errno or errno.EIO
+            remedy = "raise the limit on open files" if number == errno.EMFILE else ""
+            text = "what it needs cannot be looked at"
+            raise LaunchError("program", number, text, remedy=remedy, path=path) from None
         if len(_cache) >= _CACHE_MAX:
             _cache.clear()
         _cache[key] = known

@@ -94,6 +94,13 @@ _MACHINE = frozenset(
     }
 )
 
+#: Not the machine's fault, and neither the launch's: something is used up.
+_FULL = {
+    errno.EMFILE: "raise the limit on open files",
+    errno.ENFILE: "raise the machine's limit on open files (fs.file-max)",
+    errno.ENOMEM: "give it more memory",
+}
+
 
 def not_root() -> UnsupportedError:
     """The level ``namespaces`` of this version needs root."""
@@ -108,6 +115,8 @@ def not_root() -> UnsupportedError:
 
 def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError | UnsupportedError:
     """The launcher process could not start or could not get what cells need."""
+    if number in _FULL:
+        return LaunchError(stage, number, cause, remedy=_FULL[number])
     if stage in _LAUNCHER:
         return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
     return LaunchError(stage, number, cause, remedy=remedy)
@@ -122,5 +131,5 @@ def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
         )
     if stage in ("launcher", "warden"):
         return LostError(stage, number, "the launcher or the cell ended before it was ready")
-    remedy = "shorten argv and env" if number == errno.E2BIG else ""
+    remedy = "shorten argv and env" if number == errno.E2BIG else _FULL.get(number, "")
     return LaunchError(stage, number, remedy=remedy)

@@ -214,6 +214,35 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(pause: str, delay: flo
     assert (host.returncode, host.stdout) == (0, "True\n"), host.stderr
 
 
+FEW_DESCRIPTORS = """
+import os, resource, sys
+import oxgen
+most = len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+try:
+    oxgen.run(["/bin/true"], launcher=oxgen.Launcher(cells=1))
+except oxgen.LaunchError as refused:
+    print(f"{refused.errno} {refused}")
+"""
+
+
+@pytest.mark.parametrize("spare", [*range(0, 24), *range(24, 60, 4)])
+def test_a_host_that_runs_out_of_descriptors_is_told_so(spare: int) -> None:
+    """The launcher has the same limit, so it runs out of them at each point of its start as well."""
+    host = subprocess.run(
+        [sys.executable, "-c", FEW_DESCRIPTORS, str(spare)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert host.stderr == ""
+    if host.stdout.startswith(str(errno.EMFILE)):
+        assert "raise the limit on open files" in host.stdout
+    elif host.stdout:
+        # It could not even receive the descriptors of a request.
+        assert "the launcher or the cell ended before it was ready" in host.stdout
+
+
 def planned(path: str, tenant: str) -> tuple[_launch.Program, Tenancy]:
     program = _launch.open_program(path, "auto")
     return program, Tenancy.of(program, oxgen.Limits(), "auto", tenant)
