@@ -50,6 +50,14 @@ class UsageError(OxgenError, ValueError):
     """A value is refused whatever the machine: the message says what is accepted."""
 
 
+#: Where something is used up, whoever finds it.
+_USED_UP = {
+    errno_names.EMFILE: "raise the limit on open files",
+    errno_names.ENFILE: "raise the machine's limit on open files (fs.file-max)",
+    errno_names.ENOMEM: "give it more memory",
+}
+
+
 class LaunchError(OxgenError, OSError):
     """A stage of the launch failed, so no instruction of the plugin ran.
 
@@ -69,7 +77,7 @@ class LaunchError(OxgenError, OSError):
         text = message or os.strerror(errno)
         super().__init__(errno, text, path) if path is not None else super().__init__(errno, text)
         self.stage = stage
-        self.remedy = remedy
+        self.remedy = remedy or _USED_UP.get(errno, "")
 
     def __str__(self) -> str:
         name = errno_names.errorcode.get(self.errno or 0, str(self.errno))

@@ -259,10 +259,8 @@ def _needed(descriptor: int, path: str, runtime: Runtime, identity: tuple[object
         except LaunchError:
             raise
         except OSError as failed:
-            number = failed.errno or errno.EIO
-            remedy = "raise the limit on open files" if number == errno.EMFILE else ""
-            text = "what it needs cannot be looked at"
-            raise LaunchError("program", number, text, remedy=remedy, path=path) from None
+            text = f"what it needs cannot be looked at: {failed.strerror}"
+            raise LaunchError("program", failed.errno or errno.EIO, text, path=path) from None
         if len(_cache) >= _CACHE_MAX:
             _cache.clear()
         _cache[key] = known

@@ -94,13 +94,6 @@ _MACHINE = frozenset(
     }
 )
 
-#: Not the machine's fault, and neither the launch's: something is used up.
-_FULL = {
-    errno.EMFILE: "raise the limit on open files",
-    errno.ENFILE: "raise the machine's limit on open files (fs.file-max)",
-    errno.ENOMEM: "give it more memory",
-}
-
 
 def not_root() -> UnsupportedError:
     """The level ``namespaces`` of this version needs root."""
@@ -115,11 +108,10 @@ def not_root() -> UnsupportedError:
 
 def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError | UnsupportedError:
     """The launcher process could not start or could not get what cells need."""
-    if number in _FULL:
-        return LaunchError(stage, number, cause, remedy=_FULL[number])
-    if stage in _LAUNCHER:
+    # Something that is used up is no fault of the machine.
+    if stage in _LAUNCHER and number not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
-    return LaunchError(stage, number, cause, remedy=remedy)
+    return LaunchError(stage, number, cause, remedy="" if stage in _LAUNCHER else remedy)
 
 
 def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
@@ -131,5 +123,5 @@ def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
         )
     if stage in ("launcher", "warden"):
         return LostError(stage, number, "the launcher or the cell ended before it was ready")
-    remedy = "shorten argv and env" if number == errno.E2BIG else _FULL.get(number, "")
+    remedy = "shorten argv and env" if number == errno.E2BIG else ""
     return LaunchError(stage, number, remedy=remedy)

@@ -226,9 +226,9 @@ except oxgen.LaunchError as refused:
 """
 
 
-@pytest.mark.parametrize("spare", [*range(0, 24), *range(24, 60, 4)])
+@pytest.mark.parametrize("spare", [*range(24), *range(24, 60, 4)])
 def test_a_host_that_runs_out_of_descriptors_is_told_so(spare: int) -> None:
-    """The launcher has the same limit, so it runs out of them at each point of its start as well."""
+    """The launcher has the same limit: it runs out of them at each point of its start as well."""
     host = subprocess.run(
         [sys.executable, "-c", FEW_DESCRIPTORS, str(spare)],
         capture_output=True,
