@@ -278,6 +278,7 @@ struct ox_outcome {
     uint64_t written[2];       /* bytes of stdout and stderr, dropped ones included */
     int truncated;
     int undelivered; /* a COPY sink failed, and not because its reader had gone */
+    int apart;       /* the warden took the request on another processor than the caller's */
     int emptied;     /* the warden saw the last process of the run go */
 };
 

@@ -101,7 +101,7 @@ struct ox_wire_report {
     int32_t status;
     struct ox_error error;
     int32_t strays;
-    uint32_t reserved;
+    int32_t processor; /* on which the warden took the request; -1: not known */
 };
 
 #endif

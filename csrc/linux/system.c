@@ -30,6 +30,11 @@ int ox_schedule_as_usual(void)
     return sched_setscheduler(0, SCHED_OTHER, &none) < 0 ? -errno : 0;
 }
 
+int ox_processor_now(void)
+{
+    return sched_getcpu();
+}
+
 long ox_preemptions(void)
 {
     struct rusage used;

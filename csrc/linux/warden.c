@@ -331,7 +331,7 @@ static void supervise(int socket, int signals, struct tree *tree)
 static void serve_one(int socket, int oom_score, int signals, size_t size, int *fds,
                       size_t fds_count)
 {
-    struct ox_wire_report reply = { .kind = OX_MESSAGE_ENDED };
+    struct ox_wire_report reply = { .kind = OX_MESSAGE_ENDED, .processor = ox_processor_now() };
     struct ox_step_plan plan = {
         .root = OX_JAIL_ROOT,
         .uid = PLUGIN_ID,

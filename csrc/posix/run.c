@@ -146,6 +146,7 @@ static int read_report(struct ox_run *run)
         run->outcome.status = report.status;
         run->outcome.strays = report.strays;
         run->outcome.emptied = 1;
+        run->outcome.apart = report.processor >= 0 && report.processor != run->processor;
     } else {
         /* End of file: the warden is dead, and with pid 1 everybody in its namespace. */
         run->outcome.lost = 1;

@@ -40,6 +40,7 @@ struct ox_run {
     int64_t cpu_look;
     int64_t kill_at; /* next escalation */
     int64_t spin_until;
+    int processor; /* of the caller when it asked */
     int64_t processors;
     uint64_t cpu_before;
     uint64_t oom_before;

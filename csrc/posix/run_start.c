@@ -12,6 +12,7 @@
 #include "fd.h"
 #include "request.h"
 #include "spin.h"
+#include "system.h"
 
 /* A pipe belongs to whoever made it, mode 0600: the program, under another uid, could use it but not
  * open it by a name such as /dev/stdout. Who can reach the name has the descriptor already. */
@@ -138,6 +139,7 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     run->kill_at = OX_NEVER;
     run->spin_until = ox_spin_begin(run->begun, spec->spin_ns);
 
+    run->processor = ox_processor_now();
     stage = OX_STAGE_REQUEST;
     r = ox_request_send(run->socket, spec, theirs);
     /* A dead warden: the cell was lost before this run began, nothing ran. */

@@ -11,6 +11,9 @@ int ox_close_from(unsigned first);
 /* Be scheduled as any process is, which a launcher and its wardens are not. 0 or a negative errno. */
 int ox_schedule_as_usual(void);
 
+/* The processor that the caller runs on at this moment; -1: not known. */
+int ox_processor_now(void);
+
 /* How often the calling thread had its processor taken away; -1: not known. */
 long ox_preemptions(void);
 

@@ -76,6 +76,8 @@ class Cell:
     native: Any
     launcher: Any
     idle_since: float = field(default=0.0)
+    #: Whether the last run began on another processor than its caller's.
+    apart: bool = False
     #: ``struct ox_run **`` of the run that it serves, for a child that was forked meanwhile.
     run: Any = None
 

@@ -165,6 +165,7 @@ class Execution:
         # After an out-of-memory kill the kernel may take a while to give the memory back.
         lease.emptied = bool(outcome.emptied)
         lease.reusable = lease.emptied and facts.oom_kills == 0
+        lease.cell.apart = bool(outcome.apart)
         plan.is_short = outcome.wall_ns < 3 * _SPIN_NS
         peak, written = outcome.peak_memory_bytes, outcome.written
         return Completed(
@@ -233,7 +234,9 @@ def begin(pool: Launcher, order: Order, *, waits: bool = False) -> tuple[Lease, 
         lease = Turn(pool, order.program, order.plan.tenancy).wait()
         try:
             return lease, Execution(
-                lease, order, spin=waits and order.plan.is_short and pool.pool.is_quiet()
+                lease,
+                order,
+                spin=waits and lease.cell.apart and order.plan.is_short and pool.pool.is_quiet(),
             )
         except BaseException as failure:
             lease.give_back()
