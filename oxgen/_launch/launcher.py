@@ -69,7 +69,7 @@ class Launcher(Closes):
         _check_count("queue", queue, 1, 1 << 20)
         if reuse not in ("tenancy", "never"):
             raise UsageError(f"reuse must be 'tenancy' or 'never', got {reuse!r}")
-        _check_seconds("queue_seconds", queue_seconds, 0)
+        _check_seconds("queue_seconds", queue_seconds, 0.1)
         _check_seconds("idle_seconds", idle_seconds, 0.1)
         if not (uid_base >= 1000 and uid_count >= 2 and uid_base + uid_count < 2**32 - 1):
             raise UsageError(

@@ -140,6 +140,18 @@ class Broker:
             connection.close()
             self._finish(reason)
 
+    def check_is_for(self, run_id: str) -> None:
+        """Raise ``UsageError`` unless it can still serve, and was made for this run."""
+        with self._lock:
+            used = self._served
+        if used:
+            raise UsageError("a Broker serves one connection; make another one for another run")
+        if run_id != self._run_id:
+            raise UsageError(
+                f"the broker was made for run {self._run_id!r} and this is run {run_id!r}:"
+                " give both, and the token, the same run_id"
+            )
+
     def silent(self) -> None:
         """Record that the plugin ended and never called; there is nothing to serve."""
         self._begin()
@@ -147,7 +159,7 @@ class Broker:
 
     def _begin(self) -> None:
         if self._served:
-            raise RuntimeError("a Broker serves one connection; make another one for another run")
+            raise UsageError("a Broker serves one connection; make another one for another run")
         self._served = True
 
     def close(self) -> None:

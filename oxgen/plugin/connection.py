@@ -103,7 +103,9 @@ class Connection:
             number = self._ours.detach()
             if number < 0:
                 return  # the run was interrupted in the moment in which this was begun
-            self._broker.serve(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, number))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, number) as ours:
+                # It closes with the session whatever comes: a plugin must not wait for who is gone.
+                self._broker.serve(ours)
         except BaseException as exc:
             self._failure = exc  # raised by `end`, in the thread that runs the plugin
         finally:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from oxgen import UsageError
 from oxgen.broker import Broker
 from oxgen.capabilities import AuditLog, Capability, Issuer
 from oxgen.errors import LaunchError
@@ -262,7 +263,7 @@ def test_runs_at_once_each_have_their_answer() -> None:
 
 
 def test_what_serve_raises_is_raised_where_the_run_is() -> None:
-    with pytest.raises(RuntimeError, match="serves one connection"), plugin() as one:
+    with pytest.raises(UsageError, match="serves one connection"), plugin() as one:
         one.hello()
         again = Connection(one.broker)
         try:

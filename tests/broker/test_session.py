@@ -605,7 +605,7 @@ def test_second_serve_is_refused(open_session: Any) -> None:
     session = open_session()
     session.hello()
     host, plugin = socket.socketpair()
-    with host, plugin, pytest.raises(RuntimeError):
+    with host, plugin, pytest.raises(UsageError):
         session.broker.serve(host)
 
 

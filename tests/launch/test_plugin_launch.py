@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from control import watch
 
+from oxgen import UsageError
 from oxgen.broker import Broker
 from oxgen.capabilities import AuditLog, Issuer
 from oxgen.integrity import Approved, TrustRoot, approve, approve_files, keygen, sign_file
@@ -171,16 +172,52 @@ def test_a_grandchild_that_keeps_the_broker_open_holds_nothing_up(
     assert watch.processes(tag) == []
 
 
-def test_descriptors_that_a_plugin_sends_are_not_taken(approved: Approved, tmp_path: Path) -> None:
-    issuer, run_id = Issuer(), new_run_id()
-    broker = Broker(
-        issuer=issuer,
+def broker_for(run_id: str, tmp_path: Path) -> Broker:
+    return Broker(
+        issuer=Issuer(),
         token_plugin="scan",
         run_id=run_id,
         flows=None,
         on_finding=lambda finding: None,
         audit=AuditLog(tmp_path / "audit.jsonl"),
     )
+
+
+def test_a_broker_serves_the_run_that_it_was_made_for_and_no_other(
+    approved: Approved, tmp_path: Path
+) -> None:
+    run_id = new_run_id()
+    broker = broker_for(run_id, tmp_path)
+    for other in (None, new_run_id()):
+        with pytest.raises(UsageError, match="the broker was made for run"):
+            run_plugin(approved, broker=broker, token="t", run_id=other)
+    assert look(approved, broker=broker, run_id=run_id)
+    begin = time.monotonic()
+    with pytest.raises(UsageError, match="make another one"):
+        run_plugin(approved, broker=broker, token="t", run_id=run_id)
+    assert time.monotonic() - begin < 3
+
+
+class Fails(Echo):
+    """A broker that gives up on the first byte."""
+
+    def serve(self, connection: socket.socket) -> None:
+        raise ArithmeticError("not today")
+
+
+def test_a_broker_that_gives_up_holds_no_plugin_up(approved: Approved) -> None:
+    begin = time.monotonic()
+    with pytest.raises(ArithmeticError):
+        run_plugin(
+            approved, broker=Fails(), token="t", args=["ask-broker", "hello"], capture_output=True
+        )
+    assert time.monotonic() - begin < 3
+
+
+def test_descriptors_that_a_plugin_sends_are_not_taken(approved: Approved, tmp_path: Path) -> None:
+    run_id = new_run_id()
+    broker = broker_for(run_id, tmp_path)
+    look(approved)  # its cell is there
     before = len(os.listdir("/proc/self/fd"))
     answer = look(approved, "descriptor-flood", "3", "100", broker=broker, run_id=run_id)
     assert answer["sent"] > 0
