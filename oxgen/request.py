@@ -44,6 +44,7 @@ class Request:
             raise UsageError(f"capture_output must be True or False, got {self.capture_output!r}")
         if not isinstance(self.tenant, str):
             raise UsageError(f"tenant must be text, got {self.tenant!r}")
+        object.__setattr__(self, "tenant", str.__str__(self.tenant))
         if self.task_id is not None and not isinstance(self.task_id, str):
             raise UsageError(f"task_id must be text or None, got {self.task_id!r}")
 
@@ -73,7 +74,8 @@ def _word(word: object) -> str:
     text = os.fspath(word) if isinstance(word, os.PathLike) else word
     if not isinstance(text, str) or "\0" in text or not is_encodable(text):
         raise UsageError(f"args must be text or paths without NUL, got {word!r}")
-    return text
+    # A subclass may compare and hash as it likes, and what runs have in common is found by that.
+    return str.__str__(text)
 
 
 def _check_type(name: str, value: object, wanted: type) -> None:

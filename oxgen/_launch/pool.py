@@ -160,7 +160,7 @@ class Pool:
             stock = self.stock
             idle = stock.idle_count()
             return PoolStats(
-                busy=max(0, len(stock.all) - idle),
+                busy=max(0, stock.count() - idle),
                 idle=idle,
                 making=len(stock.making),
                 waiting=sum(1 for _ in stock.queue),
@@ -308,7 +308,7 @@ class Pool:
         """How long nothing needs to be looked at, in milliseconds."""
         stock = self.stock
         seconds = 3600.0
-        if len(stock.all) > 0:
+        if stock.count() > 0:
             # One that serves a run now may be idle a moment later: nobody rings for that.
             seconds = self.idle_seconds
         oldest = stock.oldest()

@@ -49,14 +49,19 @@ class Stock:
         """How many cells wait for a run."""
         return sum(map(len, self.idle.values()))
 
+    def count(self) -> int:
+        """How many cells there are. Not ``len``: that counts a cell for ever whose removal from the
+        set, which is Python code, was cut short by an exception of a signal handler."""
+        return sum(1 for _ in self.all)
+
     def busy(self) -> int:
         """How many cells serve a run or are being made for one that waits."""
         claimed = sum(1 for one in self.making.values() if one.claimant() is not None)
-        return len(self.all) - self.idle_count() + claimed
+        return self.count() - self.idle_count() + claimed
 
     def is_quiet(self) -> bool:
         """Whether at most one cell serves a run, and none is being made."""
-        return not self.making and len(self.all) - self.idle_count() <= 1
+        return not self.making and self.count() - self.idle_count() <= 1
 
     # --- cells that there are ---------------------------------------------------------------------
 
@@ -207,7 +212,7 @@ class Stock:
 
     def _make_room(self, tenancy: Tenancy, doomed: list[Cell]) -> bool:
         """Evict from the tenancy whose last run is longest ago, if there are too many cells."""
-        if len(self.all) + len(self.making) < self.total:
+        if self.count() + len(self.making) < self.total:
             return True
         others = [owner for owner, line in self.idle.items() if line and owner != tenancy]
         if not others:
@@ -225,7 +230,7 @@ class Stock:
                 1 for one in self.making.values() if one.recipe is recipe and one.claimant() is None
             )
             lacking = count - unclaimed - len(self.idle.get(tenancy, ()))
-            room = self.total - len(self.all) - len(self.making)
+            room = self.total - self.count() - len(self.making)
             for _ in range(min(lacking, room)):
                 orders.append(self._order(recipe, None))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import socket
 import threading
@@ -50,6 +51,7 @@ class Connection:
         "_ours",
         "_served",
         "_service",
+        "_serving",
         "_theirs",
     )
 
@@ -59,6 +61,7 @@ class Connection:
         self._served.acquire()
         self._failure: BaseException | None = None
         self._begun = self._ended = False
+        self._serving: socket.socket | None = None
         try:
             self._service = service()
             # Those of the C module: they own their descriptors from the first instant, whereas
@@ -105,6 +108,7 @@ class Connection:
                 return  # the run was interrupted in the moment in which this was begun
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, number) as ours:
                 # It closes with the session whatever comes: a plugin must not wait for who is gone.
+                self._serving = ours
                 self._broker.serve(ours)
         except BaseException as exc:
             self._failure = exc  # raised by `end`, in the thread that runs the plugin
@@ -139,8 +143,13 @@ class Connection:
                 self._broker.silent()
                 return
             self._service.watch(self)  # it spoke in its last moment
-        # Everybody who could write is dead: the thread reads to the end of the stream.
+        # Everybody who could write is dead: the thread reads to the end of what they wrote. Copies
+        # of their end may still be there, in flight or in a child that was forked off meanwhile: so
+        # nobody waits for their end, nor for one of them to read.
         self._theirs.close()
+        if self._serving is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                self._serving.shutdown(socket.SHUT_RDWR)
         if not self._served.acquire(timeout=_JOIN_SECONDS):
             self._broker.close()
             self._served.acquire(timeout=_JOIN_SECONDS)

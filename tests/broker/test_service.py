@@ -287,6 +287,25 @@ def test_a_forked_child_serves_its_own_and_leaves_its_parents_alone() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+def test_a_child_that_was_forked_off_meanwhile_holds_no_run_up() -> None:
+    """It has a copy of the plugin's end, which so never ends."""
+    child = 0
+    try:
+        begun = time.monotonic()
+        with plugin() as one:
+            child = os.fork()
+            if child == 0:
+                try:
+                    time.sleep(20)
+                finally:
+                    os._exit(0)
+            one.hello()
+        assert time.monotonic() - begun < 3
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 def test_no_thread_left_is_a_refusal_that_says_so(
     short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

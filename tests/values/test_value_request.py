@@ -56,3 +56,18 @@ def test_equal_requests_are_equal_and_can_be_sent_to_another_process() -> None:
     assert hash(request) == hash(
         Request(["true", "x"], sandbox=request.sandbox, limits=Limits(processes=3))
     )
+
+
+def test_a_subclass_of_text_is_the_text_that_it_holds() -> None:
+    """What runs have in common is found by their arguments: nobody gets another run's."""
+
+    class Odd(str):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 7
+
+    request = Request(["/bin/true", Odd("a")], tenant=Odd("t"))
+    assert [type(word) for word in request.words] == [str, str]
+    assert (request.words[1], type(request.tenant), request.tenant) == ("a", str, "t")
