@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import threading
@@ -142,9 +143,21 @@ class Process(Closes):
         self._finished = threading.Event()
         self._completed: Completed | None = None
         self._failure: BaseException | None = None
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake = -1
         self._wake_lock = threading.Lock()
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        pipes: list[tuple[int, int]] = []
+        try:
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            for _ in range(3):
+                pipes.append(os.pipe2(os.O_CLOEXEC))
+        except OSError as full:
+            for descriptor in (self._wake, *(end for pipe in pipes for end in pipe)):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._wake = -1
+            raise LaunchError(
+                "streams", full.errno or errno.EIO, f"no pipes for it: {full.strerror}"
+            ) from None
         for _, sink in pipes[1:]:
             os.set_blocking(sink, False)
         #: The supervising thread's ends of the pipes.

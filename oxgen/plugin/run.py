@@ -11,8 +11,9 @@ from ..integrity import Approved
 from ..limits import Limits
 from ..manifest import Manifest
 from ..process import new_run_id
+from ..request import Request
 from ..result import Completed
-from ..sandbox import Runtime, Sandbox
+from ..sandbox import Runtime, Sandbox, is_encodable
 from .connection import Connection, Serves
 
 __all__ = ["BROKER_DESCRIPTOR", "run_plugin"]
@@ -47,13 +48,25 @@ def run_plugin(
     if not isinstance(approved, Approved):
         raise UsageError(f"a plugin must have been approved, got {approved!r}")
     manifest = approved.manifest
+    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence):
+        raise UsageError(f"args must be a sequence of text, got {args!r}")
+    if not isinstance(token, str) or "\0" in token or not is_encodable(token):
+        raise UsageError("token must be text without NUL, as Issuer.grant returns it")
+    # Checks what it is given, as for any other run.
+    request = Request(
+        (manifest.entry, *args),
+        limits=limits,
+        capture_output=capture_output,
+        tenant=tenant,
+        task_id=task_id,
+    )
     program = _program(approved)
     plan = _launch.plan_of(
         program,
-        (manifest.entry, *args),
+        request.words,
         _sandbox(manifest.runtime),
         limits or manifest.limits or _LIMITS,
-        tenant,
+        request.tenant,
     )
     order = _launch.Order(
         program=program,

@@ -243,6 +243,21 @@ def test_a_host_that_runs_out_of_descriptors_is_told_so(spare: int) -> None:
         assert "the launcher or the cell ended before it was ready" in host.stdout
 
 
+@pytest.mark.parametrize("spare", range(8))
+def test_spawn_without_descriptors_is_refused_and_leaves_none(spare: int, pause: str) -> None:
+    code = FEW_DESCRIPTORS.replace(
+        'oxgen.run(["/bin/true"], launcher=oxgen.Launcher(cells=1))', "oxgen.spawn([sys.argv[2]])"
+    )
+    code += "resource.setrlimit(resource.RLIMIT_NOFILE, (most + 64, most + 64))\n"
+    code += 'print(len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv[1]) <= most)\n'
+    host = subprocess.run(
+        [sys.executable, "-c", code, str(spare), pause], capture_output=True, text=True, timeout=60
+    )
+    assert host.stderr == ""
+    assert "raise the limit on open files" in host.stdout
+    assert host.stdout.endswith("True\n")
+
+
 def planned(path: str, tenant: str) -> tuple[_launch.Program, Tenancy]:
     program = _launch.open_program(path, "auto")
     return program, Tenancy.of(program, oxgen.Limits(), "auto", tenant)

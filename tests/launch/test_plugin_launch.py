@@ -198,6 +198,26 @@ def test_a_broker_serves_the_run_that_it_was_made_for_and_no_other(
     assert time.monotonic() - begin < 3
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"args": "abc"},
+        {"args": [1]},
+        {"args": None},
+        {"args": ["a\0b"]},
+        {"args": ["\ud800"]},
+        {"token": "a\0b"},
+        {"token": 3},
+        {"tenant": []},
+        {"task_id": 3},
+        {"limits": 3},
+    ],
+)
+def test_a_value_that_is_none_is_refused(approved: Approved, settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        run_plugin(approved, **{"broker": Echo(), "token": "t", **settings})
+
+
 class Fails(Echo):
     """A broker that gives up on the first byte."""
 
