@@ -247,7 +247,7 @@ def test_a_host_that_runs_out_of_descriptors_is_told_so(spare: int) -> None:
 def test_spawn_without_descriptors_is_refused_and_leaves_none(spare: int, pause: str) -> None:
     code = FEW_DESCRIPTORS.replace(
         'oxgen.run(["/bin/true"], launcher=oxgen.Launcher(cells=1))', "oxgen.spawn([sys.argv[2]])"
-    )
+    ).replace("(most, most))", "(most, most + 64))")
     code += "resource.setrlimit(resource.RLIMIT_NOFILE, (most + 64, most + 64))\n"
     code += 'print(len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv[1]) <= most)\n'
     host = subprocess.run(
