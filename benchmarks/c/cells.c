@@ -6,7 +6,7 @@
  * PROGRAM is static and exits with 0. Each way prints how many ended in a second. Needs root. */
 #define _GNU_SOURCE 1
 
-#include "core.h"
+#include "product.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,31 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MIB (INT64_C(1) << 20)
-#define SECOND INT64_C(1000000000)
-#define WAIT_MS 15000
-/* The documented default; launchers share it, a pair of ids is taken by a lock. */
-#define UID_BASE 1880096768u
-#define UID_COUNT 65536u
 #define MOST 64
-
-static const char strings[] = "/bin/program\0/workspace\0/bin/program\0PATH=/bin";
-
-static const struct ox_run_spec run_spec = { .strings = strings,
-                                             .strings_size = sizeof(strings),
-                                             .argc = 1,
-                                             .envc = 1,
-                                             .broker = -1,
-                                             .streams = { { .mode = OX_STREAM_NULL },
-                                                          { .mode = OX_STREAM_CAPTURE },
-                                                          { .mode = OX_STREAM_CAPTURE } },
-                                             .wall_ns = 300 * SECOND,
-                                             .cpu_ns = 60 * SECOND,
-                                             .output_bytes = 16 * MIB,
-                                             .open_files = 256,
-                                             .file_bytes = 64 * MIB,
-                                             .processes = 64,
-                                             .wake = -1 };
 
 extern char **environ;
 

@@ -4,39 +4,12 @@
  *   warm LAUNCHER PROGRAM PROBE      then orders on stdin (orders.h) */
 #include "orders.h"
 
-#include "core.h"
+#include "product.h"
 
 #include <fcntl.h>
 
-#define MIB (INT64_C(1) << 20)
-#define SECOND INT64_C(1000000000)
-#define WAIT_MS 15000
-
-/* The documented default; launchers share it, a pair of ids is taken by a lock. */
-#define UID_BASE 1880096768u
-#define UID_COUNT 65536u
-
-static const char strings[] = "/bin/program\0/workspace\0/bin/program\0PATH=/bin\0"
-                              "HOME=/home/plugin\0TMPDIR=/tmp\0TMP=/tmp\0TEMP=/tmp\0"
-                              "LANG=C.UTF-8\0OXGEN_WORKSPACE=/workspace";
-
-/* The limits that oxgen.Limits() has. */
-static const struct ox_run_spec run_spec = { .strings = strings,
-                                             .strings_size = sizeof(strings),
-                                             .argc = 1,
-                                             .envc = 7,
-                                             .broker = -1,
-                                             .streams = { { .mode = OX_STREAM_NULL },
-                                                          { .mode = OX_STREAM_CAPTURE },
-                                                          { .mode = OX_STREAM_CAPTURE } },
-                                             .wall_ns = 300 * SECOND,
-                                             .cpu_ns = 60 * SECOND,
-                                             .output_bytes = 16 * MIB,
-                                             .open_files = 256,
-                                             .file_bytes = 64 * MIB,
-                                             .processes = 64,
-                                             .wake = -1,
-                                             .spin_ns = 200000 };
+/* One run at a time, which is short: as oxgen.run() waits for it. */
+#define SPIN_NS 200000
 
 struct cells {
     struct ox_cell target;
@@ -46,12 +19,14 @@ struct cells {
 /* Run the cell's program to its end; the caller frees the run. */
 static struct ox_run *run_in(const struct ox_cell *cell)
 {
+    struct ox_run_spec spec = run_spec;
     struct ox_outcome outcome;
     struct ox_error error;
     struct ox_run *run;
     int r;
 
-    if (ox_run_start(cell, &run_spec, &run, &error) < 0)
+    spec.spin_ns = SPIN_NS;
+    if (ox_run_start(cell, &spec, &run, &error) < 0)
         fail(ox_stage_name(error.stage));
     do
         r = ox_run_step(run, -1);

@@ -42,18 +42,6 @@ static int take(uint32_t *ret_sequence, struct ox_cell *ret_cell, struct ox_erro
     return ox_cell_answer(&stage.launcher, WAIT_MS, ret_sequence, ret_cell, ret_error);
 }
 
-static int end_cell(struct ox_cell *cell)
-{
-    int r = ox_cell_destroy(&stage.launcher, cell);
-
-    return r < 0 ? r : ox_cell_wait_gone(cell, WAIT_MS);
-}
-
-static int all_gone(void)
-{
-    return WITHIN(2, processes_in_range(uid_base()));
-}
-
 /* --- requests and answers --------------------------------------------------------------------- */
 
 static int many_requests_are_answered_each_under_its_number(void)
@@ -76,7 +64,7 @@ static int many_requests_are_answered_each_under_its_number(void)
     }
     CHECK_EQUAL(processes_in_range(uid_base()), AT_ONCE);
     for (int i = 0; i < AT_ONCE; i++)
-        CHECK_EQUAL(end_cell(&cells[i]), 0);
+        CHECK_EQUAL(end_cell(&stage.launcher, &cells[i]), 0);
     CHECK(all_gone());
     return stop(&stage.launcher);
 }
@@ -102,7 +90,7 @@ static int answers_come_when_there_is_something_to_say(void)
         CHECK_EQUAL(take(&sequence, &cell, &error), 1);
         CHECK_EQUAL(sequence, 2 * i);
         CHECK_EQUAL(error.stage, OX_STAGE_NONE);
-        CHECK_EQUAL(end_cell(&cell), 0);
+        CHECK_EQUAL(end_cell(&stage.launcher, &cell), 0);
     }
     return stop(&stage.launcher);
 }
@@ -130,7 +118,7 @@ static int requests_beyond_the_number_of_cells_are_refused(void)
     }
     CHECK_EQUAL(made, AT_ONCE);
     CHECK_EQUAL(refused, AT_ONCE);
-    CHECK_EQUAL(end_cell(&kept[0]), 0);
+    CHECK_EQUAL(end_cell(&stage.launcher, &kept[0]), 0);
     CHECK_EQUAL(ask(7), 0);
     CHECK_EQUAL(take(&sequence, &cell, &error), 1);
     CHECK_EQUAL(error.stage, OX_STAGE_NONE);

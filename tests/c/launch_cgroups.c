@@ -13,15 +13,6 @@ static struct stage stage;
 static struct ended *const ended = &stage.ended;
 static struct ox_outcome *const outcome = &stage.ended.outcome;
 
-static int end_cell(struct ox_cell *cell)
-{
-    int r = ox_cell_destroy(&stage.launcher, cell);
-
-    if (r == 0)
-        r = ox_cell_wait_gone(cell, WAIT_MS);
-    return r == 0 && WITHIN(2, processes_in_range(uid_base())) ? 0 : -1;
-}
-
 /* Limits are those that were asked for, whatever the cell before had: a cell like the plain one but
  * for one limit between two plain ones. */
 static int between_plain_cells(const struct ox_cell_spec *small, const char *const plain[3],
@@ -36,7 +27,7 @@ static int between_plain_cells(const struct ox_cell_spec *small, const char *con
         CHECK_EQUAL(make(&stage.launcher, cells[i], &stage.cell), 0);
         CHECK_EQUAL(run_again(&stage, runs[i][0], runs[i][1]), 0);
         CHECK_TEXT(ended->out, runs[i][2]);
-        CHECK_EQUAL(end_cell(&stage.cell), 0);
+        CHECK_EQUAL(bury_only_cell(&stage.launcher, &stage.cell), 0);
     }
     return strike(&stage);
 }
@@ -66,7 +57,7 @@ static int figures_of_the_cell_before_are_not_the_next_ones(void)
 {
     CHECK_EQUAL(run_once(&plain_cell, &plain_run, "touch", "134217728", &stage), 0);
     CHECK(outcome->oom_kills > 0);
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
+    CHECK_EQUAL(bury_only_cell(&stage.launcher, &stage.cell), 0);
     CHECK_EQUAL(make(&stage.launcher, &plain_cell, &stage.cell), 0);
     CHECK_EQUAL(run_again(&stage, "say", "little"), 0);
     CHECK_CLEAN(outcome);

@@ -13,14 +13,6 @@ static struct stage stage;
 static struct ended *const ended = &stage.ended;
 static struct ox_outcome *const outcome = &stage.ended.outcome;
 
-/* Until its last process is gone. */
-static int end_cell(struct ox_cell *cell)
-{
-    int r = ox_cell_destroy(&stage.launcher, cell);
-
-    return r < 0 ? r : ox_cell_wait_gone(cell, WAIT_MS);
-}
-
 /* --- a run that ends by itself -------------------------------------------------------------- */
 
 static int output_and_exit_status_are_the_programs(void)
@@ -373,10 +365,10 @@ static int a_destroyed_cell_leaves_nothing(void)
     CHECK_EQUAL(processes_in_range(uid_base()), 2);
     kept = cells_of(stage.launcher.pid);
     CHECK(kept >= 2);
-    CHECK_EQUAL(end_cell(&second), 0);
+    CHECK_EQUAL(end_cell(&stage.launcher, &second), 0);
     /* Dead when end_cell() says so; the launcher buries the warden a moment later. */
     CHECK(WITHIN(1, processes_in_range(uid_base()) - 1));
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
+    CHECK_EQUAL(end_cell(&stage.launcher, &stage.cell), 0);
     CHECK(WITHIN(1, processes_in_range(uid_base())));
     /* Cgroups without a process may be kept for the next cells; stop() sees them go. */
     CHECK(cells_of(stage.launcher.pid) <= kept);
@@ -387,12 +379,12 @@ static int cells_come_and_go_without_a_trace(void)
 {
     CHECK_EQUAL(run_once(&plain_cell, &plain_run, "say", "first", &stage), 0);
     for (int i = 0; i < 30; i++) {
-        CHECK_EQUAL(end_cell(&stage.cell), 0);
+        CHECK_EQUAL(end_cell(&stage.launcher, &stage.cell), 0);
         CHECK_EQUAL(make(&stage.launcher, &plain_cell, &stage.cell), 0);
         CHECK_EQUAL(run_again(&stage, "stray", "again"), 0);
         CHECK_CLEAN(outcome);
     }
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
+    CHECK_EQUAL(end_cell(&stage.launcher, &stage.cell), 0);
     CHECK(WITHIN(1, processes_in_range(uid_base())));
     return stop(&stage.launcher);
 }
@@ -405,7 +397,7 @@ static int cells_beyond_the_number_are_refused_and_come_back(void)
     for (int i = 0; i < 3; i++)
         CHECK_EQUAL(make(&stage.launcher, &plain_cell, &more[i]), 0);
     CHECK_EQUAL(make(&stage.launcher, &plain_cell, &more[3]), -EBUSY);
-    CHECK_EQUAL(end_cell(&stage.cell), 0);
+    CHECK_EQUAL(end_cell(&stage.launcher, &stage.cell), 0);
     CHECK_EQUAL(make(&stage.launcher, &plain_cell, &stage.cell), 0);
     CHECK_EQUAL(run_again(&stage, "say", "again"), 0);
     CHECK_TEXT(ended->out, "again\n");

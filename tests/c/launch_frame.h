@@ -318,6 +318,28 @@ UNUSED static int warden_of(const struct ox_cell *cell)
         left_ == 0; \
     })
 
+/* Until its last process is gone. */
+UNUSED static int end_cell(const struct ox_launcher *launcher, struct ox_cell *cell)
+{
+    int r = ox_cell_destroy(launcher, cell);
+
+    return r < 0 ? r : ox_cell_wait_gone(cell, WAIT_MS);
+}
+
+/* The launcher buries wardens a moment after they have ended. */
+UNUSED static int all_gone(void)
+{
+    return WITHIN(2, processes_in_range(uid_base()));
+}
+
+/* And until the launcher has buried its warden, and decided what goes on to the next one. */
+UNUSED static int bury_only_cell(const struct ox_launcher *launcher, struct ox_cell *cell)
+{
+    int r = end_cell(launcher, cell);
+
+    return r == 0 && all_gone() ? 0 : -1;
+}
+
 static int stop(struct ox_launcher *launcher)
 {
     int pid = launcher->pid;

@@ -13,15 +13,6 @@ static struct stage stage;
 static struct ended *const ended = &stage.ended;
 static struct ox_outcome *const outcome = &stage.ended.outcome;
 
-static int end_cell(struct ox_cell *cell)
-{
-    int r = ox_cell_destroy(&stage.launcher, cell);
-
-    if (r == 0)
-        r = ox_cell_wait_gone(cell, WAIT_MS);
-    return r == 0 && WITHIN(2, processes_in_range(uid_base())) ? 0 : -1;
-}
-
 static int two_new_network_namespaces_look_the_same(void)
 {
     CHECK_EQUAL(differs_from_a_new_one(-1, NULL), 0);
@@ -83,7 +74,8 @@ static int goes_on(const char *command, const char *word, const struct ox_run_sp
     if (run_once(&plain_cell, run, command, word, &stage) < 0)
         return -1;
     first = open_net(&stage.cell);
-    if (end_cell(&stage.cell) < 0 || make(&stage.launcher, &plain_cell, &stage.cell) < 0)
+    if (bury_only_cell(&stage.launcher, &stage.cell) < 0 ||
+        make(&stage.launcher, &plain_cell, &stage.cell) < 0)
         return -1;
     second = open_net(&stage.cell);
     r = first < 0 || second < 0 ? -1 : is_same(first, second);
@@ -252,7 +244,7 @@ static int traces_race_with_the_end(const char *word, int destroyed)
         else
             CHECK_EQUAL(ox_run_step(run, 10000), OX_ENDED);
         ox_run_free(run);
-        CHECK_EQUAL(end_cell(&stage.cell), 0);
+        CHECK_EQUAL(bury_only_cell(&stage.launcher, &stage.cell), 0);
     }
     (void)close(first);
     fprintf(stderr, "%d of 149 went on\n", went_on);
