@@ -57,6 +57,9 @@ _PROVED = "run_plugin"
 class _Idle:
     """A broker that answers nothing: it waits for the end of the plugin, if that ever speaks."""
 
+    def check_is_for(self, run_id: str) -> None:
+        """It serves any run."""
+
     def serve(self, connection: socket.socket) -> None:
         """Return when the plugin's end of the connection is closed."""
         while connection.recv(4096):
@@ -137,6 +140,10 @@ def _idle(approved: Approved, launcher: oxgen.Launcher) -> oxgen.Completed:
     return run_plugin(approved, broker=_Idle(), token="", capture_output=True, launcher=launcher)
 
 
+def _unverified(program: str, launcher: oxgen.Launcher) -> oxgen.Completed:
+    return oxgen.run([program], capture_output=True, launcher=launcher)
+
+
 def _alone(approved: Approved, launcher: oxgen.Launcher) -> oxgen.Completed:
     return run_plugin(approved, capture_output=True, launcher=launcher)
 
@@ -180,7 +187,7 @@ def measure_artifacts(
             bare = trusted.add(f"alone-{number}", program, ())
             alone = held.enter_context(approve(bare, trusted.root))
             ways: dict[str, Callable[[], oxgen.Completed]] = {
-                UNVERIFIED: partial(oxgen.run, [program], launcher=pool, capture_output=True),
+                UNVERIFIED: partial(_unverified, program, pool),
                 ALONE: partial(_alone, alone, pool),
                 VERIFIED: partial(_idle, approved, pool),
                 VERIFIED_BROKER: partial(_with_broker, approved, issuer, audit, pool),
@@ -194,9 +201,7 @@ def measure_artifacts(
         approved = held.enter_context(approve(trusted.add("hello", program), trusted.root))
         size = round(approved.size / oxgen.MIB, 2)
         rows += [
-            _row(
-                UNVERIFIED, size, partial(oxgen.run, [program], launcher=pool, capture_output=True)
-            ),
+            _row(UNVERIFIED, size, partial(_unverified, program, pool)),
             _row(HELLO, size, partial(_with_broker, approved, issuer, audit, pool)),
         ]
         series = measure(rows, seconds)

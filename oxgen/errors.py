@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .result import Completed
 
 __all__ = [
+    "USED_UP",
     "CapabilityError",
     "CaptureError",
     "FindingError",
@@ -51,7 +52,7 @@ class UsageError(OxgenError, ValueError):
 
 
 #: Where something is used up, whoever finds it.
-_USED_UP = {
+USED_UP = {
     errno_names.EMFILE: "raise the limit on open files",
     errno_names.ENFILE: "raise the machine's limit on open files (fs.file-max)",
     errno_names.ENOMEM: "give it more memory",
@@ -77,7 +78,7 @@ class LaunchError(OxgenError, OSError):
         text = message or os.strerror(errno)
         super().__init__(errno, text, path) if path is not None else super().__init__(errno, text)
         self.stage = stage
-        self.remedy = remedy or _USED_UP.get(errno, "")
+        self.remedy = remedy or USED_UP.get(errno, "")
 
     def __str__(self) -> str:
         name = errno_names.errorcode.get(self.errno or 0, str(self.errno))

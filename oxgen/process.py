@@ -56,7 +56,7 @@ def run(
     request = Request(
         args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
     )
-    program, plan = _planned(request)
+    program, plan = _launch.planned(request)
     order = _launch.Order(
         program=program,
         plan=plan,
@@ -187,7 +187,7 @@ class Process(Closes):
     def _supervise(self, request: Request, launcher: _launch.Launcher) -> None:
         ours = self._ours
         try:
-            program, plan = _planned(request)
+            program, plan = _launch.planned(request)
             order = _launch.Order(
                 program=program,
                 plan=plan,
@@ -292,13 +292,6 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _planned(request: Request) -> tuple[_launch.Program, _launch.Plan]:
-    """Open what a request wants to run, and look up what all such runs have in common."""
-    words, box = request.words, request.box
-    program = _launch.open_program(words[0], box.runtime)
-    return program, _launch.plan_of(program, words, box, request.bounds, request.tenant)
 
 
 def _slice(deadline: float) -> float:

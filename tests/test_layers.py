@@ -17,6 +17,7 @@ CSRC = ROOT / "csrc"
 LAYERS = {
     "closing": 0,
     "errors": 0,
+    "timestamps": 0,
     "limits": 1,
     "sandbox": 1,
     "request": 2,

@@ -93,11 +93,6 @@ static void say(struct ox_problem *problem, int stage, int r, const char *cause,
     (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
 }
 
-static const char *remedy_of(int r, const char *otherwise)
-{
-    return r == -EMFILE || r == -ENFILE ? "raise the limit on open files" : otherwise;
-}
-
 static int shake_hands(int socket, const struct ox_config *config, int64_t deadline,
                        struct ox_launcher *launcher, struct ox_problem *ret_problem)
 {
@@ -149,8 +144,7 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
             say(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open",
                 "use Linux 5.10 or later");
         else
-            say(ret_problem, OX_STAGE_LAUNCHER, r, "no descriptor for the host's own process",
-                remedy_of(r, ""));
+            say(ret_problem, OX_STAGE_LAUNCHER, r, "no descriptor for the host's own process", "");
         goto out;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
@@ -167,8 +161,7 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
     if (r < 0) {
         say(ret_problem, OX_STAGE_LAUNCHER, r,
             "the launcher executable of the oxgen package cannot be started",
-            remedy_of(r,
-                      "its file system must not be noexec; if it is damaged, install oxgen anew"));
+            "its file system must not be noexec; if it is damaged, install oxgen anew");
         goto out;
     }
     ox_close(&pair[1]);
@@ -176,8 +169,7 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
     if (launcher.pidfd < 0) {
         r = -errno;
         say(ret_problem, OX_STAGE_LAUNCHER, r,
-            r == -ESRCH ? "the launcher ended at once" : "no descriptor for the launcher",
-            remedy_of(r, ""));
+            r == -ESRCH ? "the launcher ended at once" : "no descriptor for the launcher", "");
         goto out;
     }
     r = shake_hands(pair[0], config, deadline, &launcher, ret_problem);

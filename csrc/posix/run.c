@@ -105,13 +105,18 @@ void ox_run_write_input(struct ox_run *run)
     ox_close(&run->input);
 }
 
+static void stop_spinning(struct ox_run *run, int found)
+{
+    ox_spin_end(run->spin_until, found);
+    run->spin_until = 0;
+}
+
 static void finish(struct ox_run *run)
 {
     struct ox_outcome *outcome = &run->outcome;
     uint64_t kills = 0, peak = 0;
 
-    ox_spin_end(run->spin_until, 1);
-    run->spin_until = 0;
+    stop_spinning(run, 1);
     run->ended = 1;
     outcome->wall_ns = ox_now_ns() - run->begun;
     outcome->cpu_ns = cpu_used(run);
@@ -235,8 +240,7 @@ static int wait_for_news(struct ox_run *run, struct pollfd *events, int timeout_
         n = poll(events, OX_RUN_EVENTS, 0);
     if (n != 0)
         return n;
-    ox_spin_end(run->spin_until, 0);
-    run->spin_until = 0;
+    stop_spinning(run, 0);
     return poll(events, OX_RUN_EVENTS, timeout_ms);
 }
 

@@ -6,7 +6,7 @@ from .cells import PROPERTIES
 from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify
-from .execution import Execution, begin, carry_out, end, timestamp
+from .execution import Execution, begin, carry_out, end
 from .launcher import (
     UID_BASE,
     UID_COUNT,
@@ -16,7 +16,7 @@ from .launcher import (
 )
 from .loop import deliver
 from .native import stages
-from .order import Order, Plan, Stream, plan_of, standard_stream
+from .order import Order, Plan, Stream, plan_of, planned, standard_stream
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
@@ -44,9 +44,9 @@ __all__ = [
     "end",
     "open_program",
     "plan_of",
+    "planned",
     "stages",
     "standard_stream",
-    "timestamp",
     "verified_program",
 ]
 

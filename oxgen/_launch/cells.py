@@ -105,11 +105,8 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
         try:
             row.fd = os.open(outside, os.O_PATH | os.O_CLOEXEC)
         except OSError as gone:
-            remedy = "raise the limit on open files" if gone.errno == errno.EMFILE else ""
             text = f"is needed by the runtime: {gone.strerror}"
-            raise LaunchError(
-                "tree", gone.errno or errno.EIO, text, remedy=remedy, path=outside
-            ) from None
+            raise LaunchError("tree", gone.errno or errno.EIO, text, path=outside) from None
         opened.callback(os.close, row.fd)
         text = ffi.new("char[]", os.fsencode(inside))
         kept.append(text)

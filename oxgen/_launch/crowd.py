@@ -17,8 +17,8 @@ from . import keeper
 from .execution import Execution, interruptible_ms
 from .launcher import Launcher, Lease, Turn
 from .loop import Loop, deliver, kill_all
-from .order import CAPTURE, NOTHING, Order, Plan, Stream, plan_of
-from .program import Program, open_program
+from .order import CAPTURE, NOTHING, Order, Plan, Stream, planned
+from .program import Program
 from .turnlock import TurnLock
 
 __all__ = ["Crowd", "Job"]
@@ -151,11 +151,7 @@ class Crowd:
             self._jobs.add(job)
             try:
                 keeper.watch(self)
-                request = job.request
-                job.program = open_program(request.words[0], request.box.runtime)
-                job.plan = plan_of(
-                    job.program, request.words, request.box, request.bounds, request.tenant
-                )
+                job.program, job.plan = planned(job.request)
                 self._take_turn(job, job.program, job.plan)
             except BaseException:
                 self._drop(job)

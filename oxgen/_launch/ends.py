@@ -38,9 +38,6 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
     exit_code = signal = None
     if status is not None and os.WIFEXITED(status):
         exit_code = os.WEXITSTATUS(status)
-        if facts.oom_kills == 0:
-            # One that exited by itself while our kill was under way was not ended by it.
-            return exit_code, _exited(exit_code)
     elif status is not None and os.WIFSIGNALED(status):
         signal = os.WTERMSIG(status)
     returncode = exit_code if exit_code is not None else -(signal or signals.SIGKILL)
@@ -56,12 +53,15 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
             detail=detail,
         )
 
+    # A program that exited by itself while our kill was under way was not ended by it.
     if facts.cause != "none" and exit_code is None:
         return end(*_own_kill(facts, limits))
     if facts.oom_kills > 0:
         return end("memory_limit", _memory_detail(facts, limits))
     if status is None:
         return end("lost", "the cell's first process ended before it could report", certain=False)
+    if signal is None:
+        return returncode, _exited(returncode)
     if (
         limits.cpu_seconds is not None
         and signal in (signals.SIGXCPU, signals.SIGKILL)
@@ -80,7 +80,7 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
         return end(
             "syscall_denied", "ended by SIGSYS, as the system call filter sends it", certain=False
         )
-    return end("killed", _signal_detail(signal or signals.SIGKILL, limits))
+    return end("killed", _signal_detail(signal, limits))
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,42 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import LaunchError, LostError, OxgenError
 from ..result import Completed, Output, Usage
+from ..timestamps import timestamp
 from . import ends
 from .launcher import Launcher, Lease, Turn
 from .native import ffi, lib, stage_name
 from .order import Order
 
-__all__ = ["Execution", "begin", "carry_out", "end", "interruptible_ms", "timestamp"]
+__all__ = ["Execution", "begin", "carry_out", "end", "interruptible_ms"]
 
 #: Python-level signal handlers run in the main thread between two calls into C, so there it comes
 #: back this often; a signal that reaches the thread itself ends the wait at once.
 _MAIN_THREAD_SLICE_MS = 100
 #: A run returns within a second after its wall limit, with its cell given back.
 _GIVE_BACK_SECONDS = 0.75
-#: A run that ends within this, in nanoseconds, is worth waiting for without sleeping.
+#: So long a caller looks for the end of a run without sleeping, if the last one was short.
 _SPIN_NS = 200_000
+_SHORT_NS = 3 * _SPIN_NS
 _CAUSES: dict[int, ends.Cause] = {0: "none", 1: "timeout", 2: "cpu", 3: "cancelled"}
-
-
-def timestamp() -> str:
-    """Return the time as RFC 3339 in UTC with microseconds."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
-
-
-@functools.lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat().removesuffix("+00:00")
 
 
 class Execution:
@@ -166,7 +155,7 @@ class Execution:
         lease.emptied = bool(outcome.emptied)
         lease.reusable = lease.emptied and facts.oom_kills == 0
         lease.cell.apart = bool(outcome.apart)
-        plan.is_short = outcome.wall_ns < 3 * _SPIN_NS
+        plan.is_short = outcome.wall_ns < _SHORT_NS
         peak, written = outcome.peak_memory_bytes, outcome.written
         return Completed(
             args=plan.args,

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..limits import Limits
+from ..request import Request
 from ..sandbox import Sandbox
 from .cells import Tenancy
 from .native import ffi, lib
-from .program import Program
+from .program import Program, open_program
 
-__all__ = ["CAPTURE", "NOTHING", "Order", "Plan", "Stream", "plan_of", "standard_stream"]
+__all__ = ["CAPTURE", "NOTHING", "Order", "Plan", "Stream", "plan_of", "planned", "standard_stream"]
 
 _FIXED_ENVIRONMENT = {
     "PATH": "/bin",
@@ -152,6 +153,16 @@ def plan_of(
             program.plans.clear()
         program.plans[key] = plan
     return plan
+
+
+def planned(request: Request) -> tuple[Program, Plan]:
+    """Open what a request wants to run, and look up what all such runs have in common.
+
+    Raises as ``open_program`` does.
+    """
+    words, box = request.words, request.box
+    program = open_program(words[0], box.runtime)
+    return program, plan_of(program, words, box, request.bounds, request.tenant)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

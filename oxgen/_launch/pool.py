@@ -158,10 +158,9 @@ class Pool:
         """Return what the pool holds at this moment."""
         with self.lock:
             stock = self.stock
-            idle = stock.idle_count()
             return PoolStats(
-                busy=max(0, stock.count() - idle),
-                idle=idle,
+                busy=stock.serving(),
+                idle=stock.idle_count(),
                 making=len(stock.making),
                 waiting=sum(1 for _ in stock.queue),
             )

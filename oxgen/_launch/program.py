@@ -42,7 +42,7 @@ class Program:
     __slots__ = (
         "__weakref__",
         "_file",
-        "_seen",
+        "_state",
         "digest",
         "entry",
         "identity",
@@ -60,6 +60,7 @@ class Program:
         digest: str | None,
         identity: tuple[object, ...],
         needed: Needed,
+        state: tuple[int, ...] | None = None,
     ) -> None:
         self.entry = entry
         self.path = path  # for messages
@@ -70,7 +71,8 @@ class Program:
         self.plans: dict[tuple[object, ...], Any] = {}
         #: ``int *`` with the descriptor, which closes with it.
         self._file = file
-        self._seen: tuple[Any, bytes] | None = None
+        #: ``struct ox_file_state *`` of its file, None where it is not asked for by its path.
+        self._state = None if state is None else ffi.new("struct ox_file_state *", state)
 
     @property
     def descriptor(self) -> int:
@@ -78,14 +80,11 @@ class Program:
         descriptor: int = self._file[0]
         return descriptor
 
-    def watch(self, path: bytes, what: os.stat_result) -> None:
-        """Have ``is_current`` compare the file at this path with what it was when it was opened."""
-        seen = (what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns)
-        self._seen = ffi.new("struct ox_file_state *", seen), path
-
     def is_current(self) -> bool:
         """Whether its path still names the same file, unchanged."""
-        return self._seen is not None and bool(lib.ox_file_is(self._seen[1], self._seen[0]))
+        if self._state is None:
+            return False
+        return bool(lib.ox_file_is(os.fsencode(self.path), self._state))
 
 
 def find(name: str) -> str:
@@ -135,8 +134,8 @@ def _open(path: str, runtime: Runtime) -> Program:
     entry = _entry_of(path)
     file = _open_regular(path)
     what = os.fstat(file[0])
-    identity = (what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns)
-    needed = _needed(file[0], path, runtime, identity)
+    state = (what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns)
+    needed = _needed(file[0], path, runtime, state)
     digest = None
     if not needed.prefix and not what.st_mode & 0o111:
         raise LaunchError(
@@ -145,16 +144,15 @@ def _open(path: str, runtime: Runtime) -> Program:
     if not _open_to_others(what.st_mode, needed):
         original, (file, digest) = file, _copy(file[0], path)
         ffi.release(original)
-    program = Program(
+    return Program(
         entry=entry,
         path=path,
         file=file,
         digest=digest,
-        identity=(entry, *identity),
+        identity=(entry, *state),
         needed=needed,
+        state=state,
     )
-    program.watch(os.fsencode(path), what)
-    return program
 
 
 def verified_program(
@@ -165,13 +163,7 @@ def verified_program(
     file = held()
     r = lib.ox_duplicate(descriptor, file)
     if r < 0:
-        raise LaunchError(
-            "program",
-            -r,
-            "cannot be held open",
-            remedy="raise the limit on open files",
-            path=path,
-        )
+        raise LaunchError("program", -r, "cannot be held open", path=path)
     return Program(
         entry=entry,
         path=path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import LaunchError, LostError, UnsupportedError
+from ..errors import USED_UP, LaunchError, LostError, UnsupportedError
 from .cells import PROPERTIES
 
 __all__ = ["not_root", "of_cell", "of_launcher"]
@@ -108,10 +108,11 @@ def not_root() -> UnsupportedError:
 
 def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError | UnsupportedError:
     """The launcher process could not start or could not get what cells need."""
-    # Something that is used up is no fault of the machine.
-    if stage in _LAUNCHER and number not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+    if number in USED_UP:  # no fault of the machine: the error knows the remedy
+        return LaunchError(stage, number, cause)
+    if stage in _LAUNCHER:
         return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
-    return LaunchError(stage, number, cause, remedy="" if stage in _LAUNCHER else remedy)
+    return LaunchError(stage, number, cause, remedy=remedy)
 
 
 def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:

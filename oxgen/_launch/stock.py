@@ -54,14 +54,17 @@ class Stock:
         set, which is Python code, was cut short by an exception of a signal handler."""
         return sum(1 for _ in self.all)
 
+    def serving(self) -> int:
+        """How many cells serve a run."""
+        return max(0, self.count() - self.idle_count())
+
     def busy(self) -> int:
         """How many cells serve a run or are being made for one that waits."""
-        claimed = sum(1 for one in self.making.values() if one.claimant() is not None)
-        return self.count() - self.idle_count() + claimed
+        return self.serving() + sum(1 for one in self.making.values() if one.claimant() is not None)
 
     def is_quiet(self) -> bool:
         """Whether at most one cell serves a run, and none is being made."""
-        return not self.making and self.count() - self.idle_count() <= 1
+        return not self.making and self.serving() <= 1
 
     # --- cells that there are ---------------------------------------------------------------------
 

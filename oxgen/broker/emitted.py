@@ -29,15 +29,12 @@ _TIME = re.compile(r"(.{10})[Tt](.{5}):(..)(?:\.[0-9]+)?([Zz]|[+-].{5})")
 
 
 class Emitted:
-    """The findings of one run: what may still be emitted under which name, id and time.
+    """The findings of one run: what may still be emitted under which name, id and time."""
 
-    ``began_at`` is when the run began, as ``time.time`` has it.
-    """
-
-    def __init__(self, plugin: str, began_at: float) -> None:
+    def __init__(self, plugin: str) -> None:
         self._plugin = plugin
         self._ids: set[str] = set()
-        self._began = datetime.fromtimestamp(began_at, timezone.utc)
+        self._began = datetime.now(timezone.utc)
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Refuse names that a plugin must not use (``FindingError``)."""

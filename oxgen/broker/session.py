@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import socket
 import threading
@@ -100,15 +99,11 @@ class Broker:
         self._waiting: tuple[dict[str, object], int] | None = None
         self._omitted = 0
         self._findings_bytes = 0
+        self._emitted = Emitted(token_plugin)
         self._counts: dict[str, int] = defaultdict(int)
         self._records = 0
         self._began = time.monotonic()
-        self._began_at = time.time()
         self.failure: BaseException | None = None
-
-    @functools.cached_property
-    def _emitted(self) -> Emitted:
-        return Emitted(self._plugin, self._began_at)
 
     @property
     def findings(self) -> int:
@@ -143,9 +138,7 @@ class Broker:
     def check_is_for(self, run_id: str) -> None:
         """Raise ``UsageError`` unless it can still serve, and was made for this run."""
         with self._lock:
-            used = self._served
-        if used:
-            raise UsageError("a Broker serves one connection; make another one for another run")
+            self._check_unused()
         if run_id != self._run_id:
             raise UsageError(
                 f"the broker was made for run {self._run_id!r} and this is run {run_id!r}:"
@@ -154,13 +147,17 @@ class Broker:
 
     def silent(self) -> None:
         """Record that the plugin ended and never called; there is nothing to serve."""
-        self._begin()
+        with self._lock:
+            self._begin()
         self._finish("eof")
 
     def _begin(self) -> None:
+        self._check_unused()
+        self._served = True
+
+    def _check_unused(self) -> None:
         if self._served:
             raise UsageError("a Broker serves one connection; make another one for another run")
-        self._served = True
 
     def close(self) -> None:
         """End the session from another thread, or keep it from starting; doing it twice is fine."""
@@ -452,7 +449,7 @@ class Broker:
                 "plugin_disconnect",
                 reason=reason,
                 token_id=None if token is None else token.id,
-                totals={event: self._counts[event] for event in sorted(self._counts)},
+                totals=dict(sorted(self._counts.items())),
                 seconds=round(time.monotonic() - self._began, 3),
             )
         except _SessionEnd:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import re
 import secrets
 import stat
 import threading
-import time
-from json.encoder import encode_basestring_ascii as _text
-from typing import Any
 
 from ..closing import Closes
 from ..errors import LaunchError, UsageError
+from ..timestamps import timestamp
 from .clock import boottime_ns
 
 __all__ = ["EVENTS", "AuditLog"]
@@ -42,11 +41,10 @@ _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _OURS = frozenset({"log", "seq", "time", "boottime_ns", "event"})
 #: A field of such a name is a mistake of the caller: the log names tokens by ``token_id`` only.
 _SECRET = frozenset({"token", "secret", "password", "key"})
-#: Names of fields that were found good; they are those of the callers' own code, so there are few.
-_checked: set[str] = set()
-_CHECKED_MAX = 256
-#: Numbers within this are written as Python writes them, which is JSON; NaN is not within.
-_PLAIN_MAX = 1 << 53
+
+
+#: Made once: `json.dumps` makes a new one for each call with arguments.
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
 
 class AuditLog(Closes):
@@ -73,8 +71,6 @@ class AuditLog(Closes):
         self._lock = threading.Lock()
         self._seq = 0
         self._torn = False
-        self._second, self._day = -1, ""
-        self._path = path
         self._descriptor = -1 if path is None else _open(os.fspath(path))
         try:
             self._torn = self._descriptor >= 0 and _ends_torn(self._descriptor)
@@ -90,20 +86,17 @@ class AuditLog(Closes):
         ``UsageError`` for anything else (where a record is kept), a malformed or reserved name, and
         for a field that is named like a secret; ``OSError`` where the record is not in the file.
         """
-        if not isinstance(event, str) or (event not in EVENTS and _EVENT.fullmatch(event) is None):
+        if not isinstance(event, str) or _EVENT.fullmatch(event) is None:
             raise UsageError(f"event must match {_EVENT.pattern}, got {event!r:.80}")
-        if not fields.keys() <= _checked:
-            for name in fields:
-                _check_field(name)
-        members: list[str] = []
-        if self._path is not None:
-            members = [f'"{name}":{_json(event, value)}' for name, value in fields.items()]
+        for name in fields:
+            _check_field(name)
         with self._lock:
             if self._closed:
                 raise OSError(errno.EBADF, "the audit log is closed")
+            line = b"" if self._descriptor < 0 else self._line(event, fields)
             self._seq += 1
-            if self._descriptor >= 0:
-                self._write(self._line(event, members))
+            if line:
+                self._write(line)
             return self._seq
 
     def close(self) -> None:
@@ -114,23 +107,19 @@ class AuditLog(Closes):
                 os.close(self._descriptor)
                 self._descriptor = -1
 
-    def _line(self, event: str, members: list[str]) -> bytes:
-        line = ",".join(
-            (
-                f'{{"log":"{self._log}","seq":{self._seq},"time":"{self._now()}"',
-                f'"boottime_ns":{boottime_ns()},"event":{_text(event)}',
-                *members,
-            )
-        )
-        return f"{line}}}\n".encode("ascii")
-
-    def _now(self) -> str:
-        """Return the time in RFC 3339; whoever has the lock."""
-        seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
-        if seconds != self._second:
-            self._day = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-            self._second = seconds
-        return f"{self._day}.{micros:06d}Z"
+    def _line(self, event: str, fields: dict[str, object]) -> bytes:
+        record: dict[str, object] = {
+            "log": self._log,
+            "seq": self._seq + 1,
+            "time": timestamp(),
+            "boottime_ns": boottime_ns(),
+            "event": event,
+            **fields,
+        }
+        try:
+            return _encode(record).encode("ascii") + b"\n"
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise UsageError(f"audit event {event}: a field is no plain JSON: {exc}") from None
 
     def _write(self, line: bytes) -> None:
         # O_APPEND and a single write keep lines whole among several writers. After a short write
@@ -145,6 +134,7 @@ class AuditLog(Closes):
         self._torn = False
 
 
+@functools.lru_cache(maxsize=256)  # names of the callers' own code: few, and the same for ever
 def _check_field(name: str) -> None:
     if name in _SECRET:
         raise UsageError(f"field {name!r} is never recorded; record a token by its token_id")
@@ -153,27 +143,6 @@ def _check_field(name: str) -> None:
             f"field {name!r:.80} must match {_FIELD.pattern} and be none of"
             f" {', '.join(sorted(_OURS))}"
         )
-    if len(_checked) < _CHECKED_MAX:
-        _checked.add(name)
-
-
-def _json(event: str, value: Any) -> str:
-    """Return a value as JSON in ASCII: what records are made of directly, the rest by ``json``."""
-    kind = type(value)
-    if kind is str:
-        return _text(value)
-    if value is None:
-        return "null"
-    if kind is int and -_PLAIN_MAX < value < _PLAIN_MAX:
-        return str(value)
-    if kind is float and -_PLAIN_MAX < value < _PLAIN_MAX:
-        return repr(value)
-    if kind is list and all(type(each) is str for each in value):
-        return f"[{','.join(map(_text, value))}]"
-    try:
-        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise UsageError(f"audit event {event}: a field is no plain JSON: {exc}") from None
 
 
 def _open(path: str) -> int:

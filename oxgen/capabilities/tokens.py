@@ -9,19 +9,15 @@ outlives the process that made it. docs/capabilities.md describes the format.
 from __future__ import annotations
 
 import base64
-import binascii
-import functools
 import hashlib
 import hmac
 import json
 import math
-import os
 import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii as _text
 
 from ..errors import CapabilityError, UsageError
 from .audit import AuditLog
@@ -42,9 +38,8 @@ _NAME_MAX = 256
 _TOKEN_MAX = 12 * 1024
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _SWEEP_LEAST = 1024
-_URLSAFE = bytes.maketrans(b"+/", b"-_")
-_INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
+#: Canonical: members sorted, no blanks, ASCII only. Made once, as `json.dumps` would for each call.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +93,8 @@ class Issuer:
     ) -> None:
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise UsageError(f"max_tokens must be a whole number of at least 1, got {max_tokens!r}")
-        key = secrets.token_bytes(32).ljust(hashlib.sha256().block_size, b"\0")
-        self._inner = hashlib.sha256(key.translate(_INNER_PAD) + _LABEL)
-        self._outer = hashlib.sha256(key.translate(_OUTER_PAD))
+        #: Copied for each token: to make one takes longer than to use it.
+        self._keyed = hmac.new(secrets.token_bytes(32), _LABEL, hashlib.sha256)
         self._audit = audit
         self._max_tokens = max_tokens
         self._clock = clock
@@ -125,14 +119,21 @@ class Issuer:
         (``unknown_capability``, ``needs_capability``) and when ``max_tokens`` live tokens exist
         (``too_many``).
         """
-        names, head, middle = _wording(plugin, capabilities)
+        _check_name("plugin", plugin)
         _check_name("run_id", run_id)
+        names = [each.value for each in parse_capabilities(capabilities)]
         lifetime_ns = _lifetime_ns(seconds)
-        token_id = os.urandom(16).hex()
+        token_id = secrets.token_hex(16)
         expires_ns = self._clock() + lifetime_ns
-        # Canonical JSON: members sorted, no blanks, ASCII only.
-        payload = (
-            f'{head}{expires_ns},"id":"{token_id}",{middle}{_text(run_id)},"version":1}}'
+        payload = _canonical(
+            {
+                "capabilities": names,
+                "expires_ns": expires_ns,
+                "id": token_id,
+                "plugin": plugin,
+                "run": run_id,
+                "version": 1,
+            }
         ).encode("ascii")
         if self._audit is not None:
             self._audit.record(
@@ -289,12 +290,9 @@ class Issuer:
         self._sweep_at = min(self._max_tokens, max(_SWEEP_LEAST, 2 * len(self._live)))
 
     def _mac(self, payload: bytes) -> bytes:
-        # HMAC (RFC 2104) from two states that are made once: the library's own looks up its digest
-        # at each call, which after a launch, with cold caches, takes longer than the digest.
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(payload)
-        outer.update(inner.digest())
-        return outer.digest()
+        mac = self._keyed.copy()
+        mac.update(payload)
+        return mac.digest()
 
     def _open(self, token: str) -> Token:
         raw = _decode(token)
@@ -312,19 +310,6 @@ class Issuer:
         )
 
 
-def _wording(plugin: str, capabilities: Iterable[Capability]) -> tuple[list[str], str, str]:
-    """Return the names of the capabilities, and what is the same in all payloads of a plugin."""
-    _check_name("plugin", plugin)
-    return _known_wording(plugin, parse_capabilities(capabilities))
-
-
-@functools.lru_cache(maxsize=256)
-def _known_wording(plugin: str, capabilities: tuple[Capability, ...]) -> tuple[list[str], str, str]:
-    names = [each.value for each in capabilities]
-    listed = json.dumps(names, separators=(",", ":"))
-    return names, f'{{"capabilities":{listed},"expires_ns":', f'"plugin":{_text(plugin)},"run":'
-
-
 def _check_name(field: str, name: object) -> None:
     if not isinstance(name, str) or not 1 <= len(name) <= _NAME_MAX:
         raise UsageError(f"{field} must be a text of 1 to {_NAME_MAX} characters, got {name!r:.80}")
@@ -339,7 +324,7 @@ def _lifetime_ns(seconds: object) -> int:
 
 
 def _encode(raw: bytes) -> str:
-    return binascii.b2a_base64(raw).translate(_URLSAFE, b"=\n").decode("ascii")
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
 
 
 def _decode(token: object) -> bytes:

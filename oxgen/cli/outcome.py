@@ -14,6 +14,7 @@ import click
 
 from ..errors import LaunchError, OxgenError, UnsupportedError
 from ..limits import Limits
+from ..timestamps import timestamp
 from .program import CANCELLED, OURS_FAILED, never_ran_status
 from .status import StatusSink
 from .terminal import PROGRAM, say
@@ -154,7 +155,6 @@ def never_ran(
 
     ``found``: the plugin is there, whatever else was not found.
     """
-    from .._launch import timestamp
     from ..process import new_run_id
     from ..result import error_status
 
@@ -190,7 +190,6 @@ def cancelled(
     ``launched``: the launch was requested, so the plugin may have run. What it used then is null:
     the interrupt came instead of the measurement.
     """
-    from .._launch import timestamp
     from ..process import new_run_id
     from ..result import error_status
 

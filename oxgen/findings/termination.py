@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime, timedelta
-
 from ..errors import UsageError
 from ..result import Completed
+from ..timestamps import timestamp
 from .ids import new_id
 from .schema import FIELD_BYTES, Finding
 
@@ -51,14 +49,9 @@ def termination_finding(completed: Completed, *, plugin: str) -> Finding:
         type=TERMINATION_TYPE,
         message=f"plugin {name} was ended: {ended.reason}{detail}",
         severity="high",
-        ts=_now(),
+        ts=timestamp(),
         meta={f"sandbox.{key}": value for key, value in meta.items()},
     )
-
-
-def _now() -> str:
-    moment = datetime(1970, 1, 1) + timedelta(microseconds=time.time_ns() // 1000)
-    return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
 def _number(value: int | None, absent: str) -> str:

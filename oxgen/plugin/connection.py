@@ -20,6 +20,9 @@ _JOIN_SECONDS = 5.0
 class Serves(Protocol):
     """What answers a plugin's calls. The plugin speaks first."""
 
+    def check_is_for(self, run_id: str) -> None:
+        """Raise ``UsageError``, before anything starts, if it does not serve this run."""
+
     def serve(self, connection: socket.socket) -> None:
         """Answer calls until the connection ends or ``close`` is called, and close it.
 

@@ -80,10 +80,7 @@ def run_plugin(
     if broker is None:
         _check_needs_none(manifest, token)
         return _launch.carry_out(pool, order)
-    # One that serves any run has none; ours serves one, and says so before anything starts.
-    check_is_for = getattr(broker, "check_is_for", None)
-    if check_is_for is not None:
-        check_is_for(order.run_id)
+    broker.check_is_for(order.run_id)
     with Connection(broker) as connection:
         order.broker = connection.theirs
         order.env = {"OXGEN_BROKER": _BROKER, "OXGEN_CAPABILITY_TOKEN": token}
