@@ -119,7 +119,7 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
             "start the host without real-time class and raised nice value, or with CAP_SYS_NICE");
     service->works.level = ox_level_find(config->level);
     if (service->works.level == NULL)
-        return refuse(problem, OX_STAGE_HANDSHAKE, -ENOTSUP, "this build has no such level",
+        return refuse(problem, OX_STAGE_LAUNCHER, -ENOTSUP, "this build has no such level",
                       "choose another level");
     r = service->works.level->open(&service->works, config, problem);
     if (r < 0)
