@@ -42,10 +42,11 @@ def run_plugin(
     """Run an approved plugin to its end and return how it ended.
 
     What starts is the sealed object that ``approve`` hashed. ``limits`` None takes the manifest's,
-    else the default; of ``sandbox`` all holds but the runtime, which is the manifest's. The broker serves in a thread of its own from the plugin's first byte on;
-    ``token`` must be bound to ``run_id``. A plugin whose manifest lists no capability can do
-    without a broker and a token: then its descriptor 3 and both variables are missing. Raises as
-    ``oxgen.run`` does, ``UsageError`` where a broker is missing, and what ``serve`` raised.
+    else the default; of ``sandbox`` all holds but the runtime, which is the manifest's. The broker
+    serves in a thread of its own from the plugin's first byte on; ``token`` must be bound to
+    ``run_id``. A plugin whose manifest lists no capability can do without a broker and a token:
+    then its descriptor 3 and both variables are missing. Raises as ``oxgen.run`` does,
+    ``UsageError`` where a broker is missing, and what ``serve`` raised.
     """
     if not isinstance(approved, Approved):
         raise UsageError(f"a plugin must have been approved, got {approved!r}")
