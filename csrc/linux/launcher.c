@@ -54,7 +54,8 @@ static int reset_inherited(void)
      * busy, and the kernel puts the program on another one, which has to be roused. */
     if (sched_setscheduler(0, SCHED_BATCH, &normal) < 0)
         return -errno;
-    if (setpriority(PRIO_PROCESS, 0, 0) < 0)
+    /* EACCES: it was made nicer, which an ordinary user cannot undo. Plugins are so too then. */
+    if (setpriority(PRIO_PROCESS, 0, 0) < 0 && errno != EACCES)
         return -errno;
     /* Address-space randomisation and 64-bit mode, and the default of 50 us: exec keeps both. */
     if (personality(PER_LINUX) < 0 || prctl(PR_SET_TIMERSLACK, 50000, 0, 0, 0) < 0)

@@ -72,6 +72,7 @@ _LAUNCHER = {
     "cgroup_base": ("memory_tree", "cpu_tree", "processes"),
     "uid_range": ("neighbours",),
     "store": ("filesystem",),
+    "user_namespace": ("filesystem", "network", "whole_tree_kill", "neighbours"),
     "scheduling": (),
 }
 
