@@ -18,6 +18,7 @@
 #include "../wire.h"
 #include "dev.h"
 #include "missing.h"
+#include "rlimits.h"
 #include "warden.h"
 
 #define PLUGIN_ID 65534
@@ -90,6 +91,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     char go;
     int r;
 
+    ox_rlimits_stand_in(spec->memory_bytes, works->ids.is_shared);
     ox_cgroup_base_forget(&works->cgroups);
     r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
     if (r < 0)
@@ -387,6 +389,7 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
         .entry = request->entry,
         .features = request->features,
         .disk_bytes = request->disk_bytes,
+        .memory_bytes = works->cgroups.memory_version == 0 ? request->memory_bytes : -1,
         .is_placed = (request->features & OX_FEATURE_PROC) == 0,
     };
     static struct trees trees;
