@@ -14,6 +14,7 @@ from .launcher import (
     Lease,
     default_launcher,
 )
+from .levels import AUTOMATIC
 from .loop import deliver
 from .native import stages
 from .order import Order, Plan, Stream, plan_of, planned, standard_stream
@@ -21,6 +22,7 @@ from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
 __all__ = [
+    "AUTOMATIC",
     "EXECUTABLE",
     "PROPERTIES",
     "UID_BASE",

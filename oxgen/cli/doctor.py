@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import click
 
 from ..errors import IntegrityError
+from ..result import Confinement
 from .options import trust_root_option
 from .program import NO
 from .terminal import PROGRAM, print_table
@@ -48,10 +50,19 @@ Exit status: 0 a plugin would be confined as asked, 1 it would not, 2 usage.
 @click.pass_context
 def doctor(ctx: click.Context, trust_root: str | None, as_json: bool) -> None:
     """Try the real steps of a launch in a throw-away process, and report what holds."""
-    checks = [*_builds(), _kernel(), *_confinement(), _uids(), _trust_root(trust_root)]
+    levels = _levels()
+    checks = [
+        *_builds(),
+        _kernel(),
+        *_confinement(_default(levels)),
+        *_each_level(levels),
+        *_settings(),
+        _uids(),
+        _trust_root(trust_root),
+    ]
     healthy = all(check.state != "no" for check in checks)
     if as_json:
-        click.echo(json.dumps(_as_object(checks, healthy)))
+        click.echo(json.dumps(_as_object(checks, levels, healthy)))
     else:
         print_table(
             sys.stdout,
@@ -62,10 +73,23 @@ def doctor(ctx: click.Context, trust_root: str | None, as_json: bool) -> None:
         ctx.exit(NO)
 
 
-def _as_object(checks: list[_Check], healthy: bool) -> dict[str, Any]:
+def _as_object(
+    checks: list[_Check], levels: dict[str, Confinement], healthy: bool
+) -> dict[str, Any]:
     return {
         "schema": "oxgen.doctor/1",
         "healthy": healthy,
+        "levels": {
+            name: {
+                "available": box.level is not None,
+                "limits": box.limits,
+                "enforced": list(box.enforced),
+                "missing": list(box.missing),
+                "cause": box.cause,
+                "remedy": box.remedy,
+            }
+            for name, box in levels.items()
+        },
         "checks": [
             {
                 "name": check.name,
@@ -109,10 +133,29 @@ def _builds() -> list[_Check]:
     ]
 
 
-def _confinement() -> list[_Check]:
-    from .. import process
+def _levels() -> dict[str, Confinement]:
+    """Return what each level would hold here, tried by its real steps."""
+    from ..process import probe
+    from ..sandbox import LEVELS, Enforce, Sandbox
 
-    box = process.probe()
+    return {level: probe(Sandbox(level=level, enforce=Enforce.BEST_EFFORT)) for level in LEVELS}
+
+
+def _default(levels: dict[str, Confinement]) -> Confinement:
+    """What a run gets that names no level, or why it gets nothing."""
+    from .._launch import AUTOMATIC
+    from ..process import probe
+
+    whole = (box for name, box in levels.items() if name in AUTOMATIC and _is_whole(box))
+    return next(whole, None) or probe()
+
+
+def _is_whole(box: Confinement) -> bool:
+    return box.level is not None and not box.missing
+
+
+def _confinement(box: Confinement) -> list[_Check]:
+    """What a run that names no level would have."""
     if box.level is None:
         level = _Check(
             name="level",
@@ -129,6 +172,36 @@ def _confinement() -> list[_Check]:
             for name in box.missing
         ),
     ]
+
+
+def _each_level(levels: dict[str, Confinement]) -> Iterator[_Check]:
+    """One line for each level: none of them makes the machine unhealthy, the default may."""
+    for name, box in levels.items():
+        if _is_whole(box):
+            yield _Check(name=f"level {name}", state="yes", detail="holds all that is asked for")
+        elif box.level is None:
+            yield _Check(
+                name=f"level {name}",
+                state="note",
+                detail=f"cannot be had: {box.cause}",
+                remedy=box.remedy,
+            )
+        else:
+            yield _Check(
+                name=f"level {name}",
+                state="note",
+                detail=f"does not hold {', '.join(box.missing)}: {box.cause}",
+                remedy=box.remedy
+                or "--enforce best-effort, or --enforce-except PROPERTY, runs without",
+            )
+
+
+def _settings() -> Iterator[_Check]:
+    from .. import _launch
+    from ..machine import settings
+
+    for one in settings(launcher=_launch.EXECUTABLE):
+        yield _Check(name=one.name, state="note", detail=one.found, remedy=one.remedy)
 
 
 def _uids() -> _Check:

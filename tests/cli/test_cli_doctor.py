@@ -18,6 +18,30 @@ def test_machine_that_enforces_everything_is_yes(ctl) -> None:
     assert (states["level"], states["network"], states["syscalls"]) == ("yes", "yes", "yes")
 
 
+def test_each_level_is_tried_and_says_what_it_holds(ctl) -> None:
+    report = json.loads(ctl("doctor", "--json").stdout)
+    assert list(report["levels"]) == ["namespaces", "chroot", "landlock"]
+    states = {check["name"]: check for check in report["checks"]}
+    for name, level in report["levels"].items():
+        check = states[f"level {name}"]
+        whole = level["available"] and not level["missing"]
+        assert check["state"] == ("yes" if whole else "note")
+        assert whole or level["cause"]
+        assert set(level["enforced"]).isdisjoint(level["missing"])
+        assert all(missing in check["detail"] for missing in level["missing"] if level["available"])
+
+
+def test_a_level_that_lacks_something_is_no_fault_where_the_default_is_whole(ctl) -> None:
+    report = json.loads(ctl("doctor", "--json").stdout)
+    default = any(
+        level["available"] and not level["missing"]
+        for name, level in report["levels"].items()
+        if name in ("namespaces", "chroot")
+    )
+    (check,) = [check for check in report["checks"] if check["name"] == "level"]
+    assert check["state"] == ("yes" if default else "no")
+
+
 def test_every_part_of_the_build_is_named(ctl) -> None:
     report = json.loads(ctl("doctor", "--json").stdout)
     names = [check["name"] for check in report["checks"]]
