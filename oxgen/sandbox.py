@@ -12,7 +12,7 @@ from .errors import UnsupportedError, UsageError
 
 __all__ = ["RESERVED_ENVIRONMENT", "Runtime", "Sandbox", "is_encodable"]
 
-Runtime = Literal["auto", "static", "dynamic", "python"]
+Runtime = Literal["auto", "static", "dynamic", "python", "node"]
 _LEVELS_OF_DESIGN = ("namespaces", "chroot", "landlock", "seatbelt", "job")
 #: Set for every run; a policy cannot replace them.
 RESERVED_ENVIRONMENT = frozenset(
@@ -25,9 +25,9 @@ class Sandbox:
     """What a run sees: a frozen value that holds no descriptor and starts nothing.
 
     ``runtime`` is what the program needs beside itself: nothing (``static``), its loader and
-    libraries (``dynamic``), an interpreter (``python``); ``auto`` looks at the file. ``env`` is
-    added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None accepts
-    the strongest level only.
+    libraries (``dynamic``), an interpreter (``python``, ``node``); ``auto`` looks at the file.
+    ``env`` is added to the documented environment. ``cwd`` is a path inside the cell. ``level``
+    None accepts the strongest level only.
     """
 
     runtime: Runtime = "auto"
