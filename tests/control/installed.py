@@ -35,7 +35,7 @@ def python() -> str:
 
 
 def build_jar() -> str:
-    """Return a jar of ``compat/java/Work.class``; ``javac --release 11`` made that of its source."""
+    """Return a jar of ``compat/java/Work.class``, made by ``javac --release 11`` of its source."""
     in_path("java")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as jar:
