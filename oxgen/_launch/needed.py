@@ -69,7 +69,7 @@ def inspect(descriptor: int, path: str, runtime: Runtime, *, verified: bool) -> 
         "exec",
         errno.ENOEXEC,
         "is neither an ELF program nor a script with a #! line",
-        remedy="use runtime 'python' or 'node' for a script without one",
+        remedy="use runtime 'python' for a Python script without one, 'node' for JavaScript",
         path=path,
     )
 
