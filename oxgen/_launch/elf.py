@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from ..errors import LaunchError
 
-__all__ = ["Needs", "Root", "closure", "needs", "program_needs", "search_path"]
+__all__ = ["LOADER_FILES", "Needs", "Root", "closure", "needs", "program_needs", "search_path"]
 
 _MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 #: What people call a machine, where the header's own name would have to be looked up.
@@ -31,6 +31,9 @@ _NO_PROGRAMS = {"ET_REL": "an object file", "ET_CORE": "a core dump"}
 #: ld.so(8): searched when nothing else names a directory.
 _TRUSTED = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 _CONF = "/etc/ld.so.conf"
+_MUSL_PATH = f"/etc/ld-musl-{platform.machine()}.path"
+#: What loaders read to find libraries, those of glibc and of musl.
+LOADER_FILES = ("/etc/ld.so.cache", _MUSL_PATH)
 _MUSL_TRUSTED = ("/lib", "/usr/local/lib", "/usr/lib")
 #: Loaded with dlopen() by glibc itself, for pthread_cancel and backtraces.
 _ON_DEMAND = ("libgcc_s.so.1",)
@@ -256,13 +259,13 @@ def _search_of(loaders: Iterable[str | None]) -> _Search:
         return _Search(search_path(), on_demand=_ON_DEMAND)
     architecture = musl.removeprefix("ld-musl-").split(".", 1)[0]
     own = frozenset({"libc.so", f"libc.musl-{architecture}.so.1"})
-    return _Search(_musl_directories(architecture), provided=own)
+    return _Search(_musl_directories(_MUSL_PATH), provided=own)
 
 
-def _musl_directories(architecture: str) -> tuple[str, ...]:
+def _musl_directories(path: str) -> tuple[str, ...]:
     """musl reads one file of directories, parted by colons or line ends (ldso/dynlink.c)."""
     try:
-        with open(f"/etc/ld-musl-{architecture}.path", encoding="utf-8", errors="replace") as lines:
+        with open(path, encoding="utf-8", errors="replace") as lines:
             text = lines.read(1 << 20)
     except OSError:
         return _MUSL_TRUSTED

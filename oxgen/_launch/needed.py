@@ -244,6 +244,6 @@ def _other(line: shebang.Shebang, path: str) -> Needed:
 
 def _common() -> tuple[tuple[str, str], ...]:
     """What the C library reads: where other libraries are, the time zone, the locale of LANG."""
-    files = [path for path in ("/etc/ld.so.cache", "/etc/localtime") if os.path.isfile(path)]
+    files = [path for path in (*elf.LOADER_FILES, "/etc/localtime") if os.path.isfile(path)]
     places = [path for path in _LOCALES if os.path.isdir(path)]
     return tuple((path, os.path.realpath(path)) for path in (*files, *places))
