@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 from .errors import UsageError
@@ -19,6 +18,7 @@ _COUNT_MAX = 1 << 50
 #: One hundred years: still exact as nanoseconds in a signed 64-bit number.
 _SECONDS_MAX = 100.0 * 365 * 86400
 _SECONDS_MIN = 0.001
+_SHOWN_MAX = 100
 #: A cell's own memory (its first process, its mounts) is charged to the same cgroup.
 _MEMORY_MIN = 4 * MIB
 
@@ -77,11 +77,12 @@ def _check_seconds(name: str, value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UsageError(f"{name} must be a number of seconds or None, got {value!r}")
-    if math.isnan(value) or not _SECONDS_MIN <= value <= _SECONDS_MAX:
+        raise UsageError(f"{name} must be a number of seconds or None, got {_shown(value)}")
+    # NaN is neither above nor below anything.
+    if not _SECONDS_MIN <= value <= _SECONDS_MAX:
         raise UsageError(
             f"{name} must be between {_SECONDS_MIN} and {_SECONDS_MAX:.0f} seconds"
-            f" (None for no bound), got {value!r}"
+            f" (None for no bound), got {_shown(value)}"
         )
 
 
@@ -89,8 +90,17 @@ def _check_count(name: str, value: object, least: int) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"{name} must be a whole number or None, got {value!r}")
+        raise UsageError(f"{name} must be a whole number or None, got {_shown(value)}")
     if not least <= value <= _COUNT_MAX:
         raise UsageError(
-            f"{name} must be between {least} and {_COUNT_MAX} (None for no bound), got {value!r}"
+            f"{name} must be between {least} and {_COUNT_MAX} (None for no bound),"
+            f" got {_shown(value)}"
         )
+
+
+def _shown(value: object) -> str:
+    """A value for a message. Python refuses to write integers of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."

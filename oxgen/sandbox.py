@@ -21,7 +21,7 @@ __all__ = [
     "is_encodable",
 ]
 
-Runtime = Literal["auto", "static", "dynamic", "python"]
+Runtime = Literal["auto", "static", "dynamic", "python", "node"]
 #: How cells can be kept apart on Linux, best first.
 LEVELS = ("namespaces", "chroot", "landlock")
 #: Those of other systems.
@@ -59,10 +59,10 @@ class Sandbox:
     """What a run sees: a frozen value that holds no descriptor and starts nothing.
 
     ``runtime`` is what the program needs beside itself: nothing (``static``), its loader and
-    libraries (``dynamic``), an interpreter (``python``); ``auto`` looks at the file. ``env`` is
-    added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None takes
-    ``namespaces``, else ``chroot``; ``landlock`` has to be named. ``enforce_except`` names
-    properties that a run may start without although ``enforce`` requires all that it asks for.
+    libraries (``dynamic``), an interpreter (``python``, ``node``); ``auto`` looks at the file.
+    ``env`` is added to the documented environment. ``cwd`` is a path inside the cell. ``level``
+    None takes ``namespaces``, else ``chroot``; ``landlock`` has to be named. ``enforce_except``
+    names properties that a run may start without although ``enforce`` requires all that it asks for.
     """
 
     runtime: Runtime = "auto"

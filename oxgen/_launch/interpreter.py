@@ -1,19 +1,14 @@
-"""The Python interpreter of a ``python`` cell: which one, and what it needs."""
+"""What interpreters need in a cell: those of Python and Node, and a Java virtual machine."""
 
 from __future__ import annotations
 
-import errno
 import functools
-import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 
-from ..errors import LaunchError
-from . import elf
+from . import elf, installed
 
-__all__ = ["Interpreter", "base_executable", "describe"]
+__all__ = ["Interpreter", "describe_java", "describe_node", "describe_python", "java_home"]
 
 #: Printed by the interpreter about itself; -I and -S keep it from running anything of the user's.
 _QUESTION = """\
@@ -25,9 +20,12 @@ print(json.dumps({
     "site": site.getsitepackages(),
 }))
 """
-_ASK_SECONDS = 30.0
 #: Directories of the standard library that need what a cell does not have.
 _LEFT_OUT = ("_tkinter", "_curses", "readline", "_dbm", "_gdbm", "_crypt")
+#: Parts of Node that Debian's keeps beside it and reads when it starts; others have them built in.
+_NODE_PARTS = tuple(
+    f"/usr/share/nodejs/{name}" for name in ("acorn", "acorn-walk", "cjs-module-lexer", "undici")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +36,81 @@ class Interpreter:
     mounts: tuple[tuple[str, str], ...]
 
 
-def base_executable() -> str:
-    """Return the interpreter that runs us, outside of any virtual environment."""
-    base = getattr(sys, "_base_executable", None) or sys.executable
-    if not base:
-        raise LaunchError(
-            "exec",
-            errno.ENOENT,
-            "no Python interpreter is known: sys.executable is empty",
-            remedy="name an interpreter in the script's #! line",
-        )
-    return os.path.realpath(base)
+def describe_python(executable: str) -> Interpreter:
+    """Ask a Python interpreter where its parts are and find the libraries it loads."""
+    return _python(executable, _state(executable))
+
+
+def describe_node(executable: str) -> Interpreter:
+    """Find the libraries and parts that a Node executable loads; it need not be asked for more."""
+    return _node(executable, _state(executable))
+
+
+def java_home(executable: str) -> str | None:
+    """Return the Java home that a real path belongs to, or None."""
+    home = os.path.dirname(os.path.dirname(executable))
+    is_one = os.path.basename(executable) == "java" and os.path.isfile(f"{home}/lib/modules")
+    return home if is_one else None
+
+
+def describe_java(executable: str) -> Interpreter:
+    """Find what the ``java`` of a Java home loads: all of that, and what its links lead to."""
+    return _java(executable, _state(executable))
+
+
+def _state(executable: str) -> tuple[int, ...]:
+    """What changes when a package of the system is upgraded."""
+    what = os.stat(executable)
+    return what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=8)
-def describe(executable: str) -> Interpreter:
-    """Ask an interpreter where its parts are and find the libraries it loads."""
-    about = _ask(executable)
+def _node(executable: str, state: tuple[int, ...]) -> Interpreter:
+    root = _root(executable)
+    parts = [(path, path) for path in _NODE_PARTS if os.path.isdir(path)]
+    return Interpreter(executable, (*_loaded(root), *elf.closure([root]), *parts))
+
+
+@functools.lru_cache(maxsize=8)
+def _java(executable: str, state: tuple[int, ...]) -> Interpreter:
+    home = os.path.dirname(os.path.dirname(executable))
+    libraries = [*_libraries_below(f"{home}/lib"), *_libraries_below(f"{home}/lib/server")]
+    roots = [_root(executable), *map(_root, libraries)]
+    # What lies below the home is seen there; some libraries want what only a desktop has.
+    wanted = [
+        pair
+        for pair in elf.closure(roots, optional=libraries)
+        if not pair[1].startswith(home + "/")
+    ]
+    mounts = (*_loaded(roots[0])[1:], (home, home), *_linked(home).items(), *wanted)
+    return Interpreter(executable, mounts)
+
+
+def _libraries_below(directory: str) -> list[str]:
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    paths = [os.path.join(directory, name) for name in names if name.endswith(".so")]
+    return [path for path in paths if os.path.isfile(path)]
+
+
+def _linked(home: str) -> dict[str, str]:
+    """Distributions keep its configuration elsewhere, file by file, and link it into the home."""
+    found: dict[str, str] = {}
+    for top in ("conf", "lib"):
+        for directory, _, names in os.walk(os.path.join(home, top)):
+            for path in (os.path.join(directory, name) for name in names):
+                if os.path.islink(path) and os.path.isfile(path):
+                    there = os.path.normpath(os.path.join(directory, os.readlink(path)))
+                    found[there] = os.path.realpath(path)
+    return {inside: path for inside, path in found.items() if not inside.startswith(home + "/")}
+
+
+@functools.lru_cache(maxsize=8)
+def _python(executable: str, state: tuple[int, ...]) -> Interpreter:
+    about = installed.ask(executable, ("-I", "-S", "-B", "-c", _QUESTION), "Python")
     stdlib = [str(path) for path in about["stdlib"] if os.path.isdir(path)]
-    roots = [(executable, _needs(executable))]
     extensions = [path for directory in stdlib for path in _extensions(directory)]
-    roots += [(path, _needs(path)) for path in extensions]
-    loader = roots[0][1].interpreter
-    mounts = [(executable, executable)]
-    if loader is not None:
-        mounts.append((loader, loader))
-    mounts += [(path, path) for path in stdlib]
+    roots = [_root(executable), *map(_root, extensions)]
+    mounts = [*_loaded(roots[0]), *((path, path) for path in stdlib)]
     mounts += elf.closure(roots, optional=extensions)
     mounts += [(path, sdk_directory()) for path in _site_directories(about["site"], stdlib)]
     return Interpreter(executable, tuple(mounts))
@@ -85,30 +132,15 @@ def _site_directories(sites: list[str], stdlib: list[str]) -> list[str]:
     return shown or outside[:1]
 
 
-def _ask(executable: str) -> dict[str, list[str]]:
-    try:
-        answer = subprocess.run(
-            [executable, "-I", "-S", "-B", "-c", _QUESTION],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ASK_SECONDS,
-            check=True,
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-        )
-        about: dict[str, list[str]] = json.loads(answer.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as broken:
-        raise LaunchError(
-            "exec",
-            getattr(broken, "errno", None) or errno.ENOEXEC,
-            f"does not answer as a Python interpreter: {broken}",
-            path=executable,
-        ) from None
-    return about
-
-
-def _needs(path: str) -> elf.Needs:
+def _root(path: str) -> elf.Root:
     with open(path, "rb") as stream:
-        return elf.needs(stream, path)
+        return elf.Root(path, path, elf.needs(stream, path))
+
+
+def _loaded(root: elf.Root) -> list[tuple[str, str]]:
+    """Return the executable and its loader."""
+    loader = root.needs.interpreter
+    return [(path, path) for path in (root.path, loader) if path is not None]
 
 
 def _extensions(directory: str) -> list[str]:

@@ -119,8 +119,10 @@ class Plan:
     def _set_strings(self, program: Program) -> None:
         """Fill in path, working directory, arguments and environment, which comes last."""
         inside = f"/bin/{program.entry}"
-        argv = (*program.needed.prefix, inside, *self.args[1:])
-        path = program.needed.prefix[0] if program.needed.prefix else inside
+        needed = program.needed
+        itself = (inside,) if needed.is_script or not needed.prefix else ()
+        argv = (*needed.prefix, *itself, *self.args[1:])
+        path = argv[0]
         environment = {**_FIXED_ENVIRONMENT, **self.sandbox.env}
         names = [f"{name}={value}" for name, value in environment.items()]
         # None of them holds a NUL: args and the sandbox have been checked.

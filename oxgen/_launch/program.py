@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import os
 import stat
 import weakref
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LaunchError, ProgramNotFoundError
 from ..sandbox import Runtime
-from . import elf, interpreter
 from .native import ffi, held, lib
+from .needed import Needed, inspect
 
-__all__ = ["Needed", "Program", "find", "open_program", "verified_program"]
+__all__ = ["Program", "find", "open_program", "verified_program"]
 
-_HEAD_BYTES = 512
 #: A program that others may not read or execute is copied for the cell, up to this size.
 _COPY_MAX = 512 * 1024 * 1024
 _ENTRY_MAX = 127
-
-
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """What a program needs beside itself: how it is started, and (inside, host) mounts."""
-
-    prefix: tuple[str, ...] = ()
-    mounts: tuple[tuple[str, str], ...] = ()
-    system: bool = False  # /proc, /dev and /etc
 
 
 class Program:
@@ -135,9 +123,9 @@ def _open(path: str, runtime: Runtime) -> Program:
     file = _open_regular(path)
     what = os.fstat(file[0])
     state = (what.st_dev, what.st_ino, what.st_size, what.st_mtime_ns, what.st_ctime_ns)
-    needed = _needed(file[0], path, runtime, state)
+    needed = _needed(file[0], path, runtime, state, verified=False)
     digest = None
-    if not needed.prefix and not what.st_mode & 0o111:
+    if not needed.is_script and not what.st_mode & 0o111:
         raise LaunchError(
             "exec", errno.EACCES, "is not executable", remedy="chmod +x it", path=path
         )
@@ -159,7 +147,7 @@ def verified_program(
     descriptor: int, digest: str, *, entry: str, runtime: Runtime, path: str
 ) -> Program:
     """Describe a program whose sealed bytes the caller holds open and has hashed."""
-    needed = _needed(descriptor, path, runtime, (digest,))
+    needed = _needed(descriptor, path, runtime, (digest,), verified=True)
     file = held()
     r = lib.ox_duplicate(descriptor, file)
     if r < 0:
@@ -206,7 +194,7 @@ def _open_regular(path: str) -> Any:
 
 def _open_to_others(mode: int, needed: Needed) -> bool:
     """Whether nobody may read the script or execute the program, once it is mounted in a cell."""
-    wanted = stat.S_IROTH if needed.prefix else stat.S_IROTH | stat.S_IXOTH
+    wanted = stat.S_IROTH if needed.is_script else stat.S_IROTH | stat.S_IXOTH
     return mode & wanted == wanted
 
 
@@ -242,12 +230,14 @@ _cache: dict[tuple[object, ...], Needed] = {}
 _CACHE_MAX = 1024
 
 
-def _needed(descriptor: int, path: str, runtime: Runtime, identity: tuple[object, ...]) -> Needed:
-    key = (runtime, identity)
+def _needed(
+    descriptor: int, path: str, runtime: Runtime, identity: tuple[object, ...], *, verified: bool
+) -> Needed:
+    key = (runtime, verified, identity)
     known = _cache.get(key)
     if known is None:
         try:
-            known = _inspect(descriptor, path, runtime)
+            known = inspect(descriptor, path, runtime, verified=verified)
         except LaunchError:
             raise
         except OSError as failed:
@@ -257,107 +247,3 @@ def _needed(descriptor: int, path: str, runtime: Runtime, identity: tuple[object
             _cache.clear()
         _cache[key] = known
     return known
-
-
-def _inspect(descriptor: int, path: str, runtime: Runtime) -> Needed:
-    head = os.pread(descriptor, _HEAD_BYTES, 0)
-    if head.startswith(b"\x7fELF"):
-        return _inspect_elf(descriptor, path, runtime)
-    if runtime in ("static", "dynamic"):
-        raise LaunchError(
-            "exec",
-            errno.ENOEXEC,
-            f"is no ELF program, as runtime {runtime!r} wants",
-            remedy="use runtime 'python' for a Python script",
-            path=path,
-        )
-    if head.startswith(b"#!"):
-        return _python(_interpreter_of(head, path) or interpreter.base_executable())
-    if runtime == "auto":
-        raise LaunchError(
-            "exec",
-            errno.ENOEXEC,
-            "is neither an ELF program nor a script with a #! line",
-            remedy="use runtime 'python' for a Python script without one",
-            path=path,
-        )
-    return _python(interpreter.base_executable())
-
-
-def _inspect_elf(descriptor: int, path: str, runtime: Runtime) -> Needed:
-    if runtime == "python":
-        raise LaunchError(
-            "exec", errno.ENOEXEC, "is an ELF program, not a Python script", path=path
-        )
-    with open(os.dup(descriptor), "rb") as stream:
-        stream.seek(0)
-        headers = elf.needs(stream, path)
-    if headers.interpreter is None:
-        return Needed()
-    if runtime == "static":
-        raise LaunchError(
-            "exec",
-            errno.ENOENT,
-            f"is linked dynamically: it needs the loader {headers.interpreter}",
-            remedy="use runtime 'dynamic', or link it statically",
-            path=path,
-        )
-    if not os.path.isfile(headers.interpreter):
-        raise LaunchError(
-            "exec",
-            errno.ENOENT,
-            f"needs the loader {headers.interpreter}, which this machine does not have",
-            path=path,
-        )
-    loader = headers.interpreter
-    libraries = elf.closure([(path, headers)])
-    return Needed(mounts=((loader, loader), *libraries, *_loader_cache()), system=True)
-
-
-def _interpreter_of(head: bytes, path: str) -> str | None:
-    """Read the #! line: the interpreter's path, or None for "whichever Python there is"."""
-    line = head[2:].split(b"\n", 1)[0]
-    if line.endswith(b"\r"):
-        raise LaunchError(
-            "exec",
-            errno.ENOENT,
-            "its #! line ends with a carriage return, which belongs to the interpreter's name",
-            remedy="save it with LF line ends",
-            path=path,
-        )
-    words = line.decode("utf-8", "replace").split()
-    name = os.path.basename(words[0]) if words else ""
-    if name == "env" and len(words) > 1:
-        name = words[1]
-        words = []
-    if not name.startswith("python"):
-        raise LaunchError(
-            "exec",
-            errno.ENOEXEC,
-            f"its interpreter is {name or 'missing'}: of scripts, this version runs Python only",
-            remedy="if it only starts another program, name that one by its path",
-            path=path,
-        )
-    if not words:
-        return None
-    if not os.path.isfile(words[0]):
-        raise LaunchError(
-            "exec", errno.ENOENT, f"its interpreter {words[0]} does not exist", path=path
-        )
-    return os.path.realpath(words[0])
-
-
-def _python(executable: str) -> Needed:
-    found = interpreter.describe(executable)
-    return Needed(
-        prefix=(found.executable, "-I", "-B"),
-        mounts=(*found.mounts, *_loader_cache()),
-        system=True,
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def _loader_cache() -> tuple[tuple[str, str], ...]:
-    """Libraries outside the trusted directories are found through the loader's cache."""
-    wanted = ("/etc/ld.so.cache", "/etc/localtime")
-    return tuple((path, os.path.realpath(path)) for path in wanted if os.path.isfile(path))

@@ -252,9 +252,10 @@ def _check_runtime(manifest: Manifest, descriptor: int, path: str) -> None:
     runtime = manifest.runtime
     if runtime in ("static", "dynamic") and head != _ELF:
         fault = f"is {runtime!r}{' by default' if runtime == 'static' else ''}, and the artifact"
-        fault += f" {manifest.artifact!a} is no ELF program; of scripts, 'python' runs Python"
-    elif runtime == "python" and head == _ELF:
-        fault = f"is 'python', and the artifact {manifest.artifact!a} is an ELF program;"
+        fault += f" {manifest.artifact!a} is no ELF program; 'python', 'node' or 'auto' runs"
+        fault += " a script"
+    elif runtime in ("python", "node") and head == _ELF:
+        fault = f"is {runtime!r}, and the artifact {manifest.artifact!a} is an ELF program;"
         fault += " 'static' or 'dynamic' runs it"
     else:
         return

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 __all__ = [
+    "UNBOUNDED",
     "control_groups",
     "control_groups_of",
     "descriptors_of",
@@ -24,6 +25,10 @@ __all__ = [
     "status_of",
     "wait_until",
 ]
+
+
+#: A limit that the kernel has as "max".
+UNBOUNDED = 1 << 63
 
 
 def new_tag() -> str:
@@ -112,12 +117,16 @@ def _control_file(pid: int, controller: str, names: tuple[str, str]) -> int:
     for line in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
-            return int(Path(f"/sys/fs/cgroup/{controller}{path}/{names[0]}").read_text())
+            return _bound(Path(f"/sys/fs/cgroup/{controller}{path}/{names[0]}").read_text())
     for base in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
         limit = Path(f"{base}{path}/{names[1]}")
         if limit.exists():
-            return int(limit.read_text())
+            return _bound(limit.read_text())
     raise AssertionError(f"process {pid} is in no {controller} cgroup")
+
+
+def _bound(text: str) -> int:
+    return UNBOUNDED if text.strip() == "max" else int(text)
 
 
 def memory_limit(pid: int) -> int:

@@ -153,8 +153,8 @@ public class Probe {
 
 def test_java_runs_under_the_filter(filtered: list[str], tmp_path: Path) -> None:
     java = shutil.which("java")
-    if java is None:
-        pytest.skip("java is not installed")
+    if java is None or shutil.which("javac") is None:
+        pytest.skip("java with its compiler is not installed")
     source = tmp_path / "Probe.java"
     source.write_text(JAVA, encoding="utf-8")
     assert run_filtered(filtered, java, str(source)) == "thread child\n"

@@ -237,6 +237,30 @@ def test_nothing_wraps_at_the_most_that_is_accepted(probe: Probe) -> None:
     assert 5 <= seen["nofile"][0] <= 1 << 50
 
 
+@pytest.mark.parametrize("amount", (1 << 32, (1 << 32) + 1, 1 << 40, 1 << 50))
+def test_nothing_wraps_in_the_cgroup(probe: Probe, tag: str, amount: int) -> None:
+    argv = [str(probe.path), "announce", "20", tag]
+    limits = Limits(memory_bytes=amount, processes=amount, disk_bytes=amount)
+    with oxgen.spawn(argv, limits=limits) as process:
+        process.stdout.readline()
+        (pid,) = watch.processes(tag)
+        # The kernel counts whole pages and knows no more than 4 Mi processes.
+        assert amount - 4096 < watch.memory_limit(pid) <= amount
+        assert watch.process_limit(pid) >= 1 << 22
+
+
+@pytest.mark.parametrize("seconds", (0.1, 0.999, 1.001))
+def test_a_fraction_of_cpu_time_is_not_cut_to_none(probe: Probe, seconds: float) -> None:
+    # In whole seconds 0.1 would be 0, which ends a program before its first instruction.
+    soft, hard = probe.look(limits=Limits(cpu_seconds=seconds)).rlimits["cpu"]
+    assert seconds <= soft <= hard <= 5
+
+
+def test_the_shortest_wall_time_is_a_timeout(probe: Probe) -> None:
+    done = probe.run("sleep", 60, limits=Limits(wall_seconds=0.001))
+    assert done.termination.reason == "timeout" and done.usage.wall_seconds < 5
+
+
 def test_a_limit_that_the_host_itself_is_under_stays(
     host: Callable[..., Host], probe_path: Path
 ) -> None:

@@ -219,9 +219,10 @@ def test_an_interpreter_line_with_a_carriage_return_is_called_that(program: Path
     assert error.stage == "exec" and "carriage return" in str(error)
 
 
-def test_an_interpreter_that_is_not_supported_is_named(program: Path) -> None:
-    error = refused([written(program, b"#!/bin/sh\necho hello\n")])
-    assert error.stage == "exec" and "sh" in str(error)
+def test_an_interpreter_of_another_language_than_the_runtime_is_named(program: Path) -> None:
+    path = written(program, b"#!/bin/sh\necho hello\n")
+    error = refused([path], sandbox=Sandbox(runtime="python"))
+    assert error.stage == "exec" and "its interpreter is sh" in str(error)
 
 
 # --- where and with what --------------------------------------------------------------------------

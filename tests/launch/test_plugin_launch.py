@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from control import watch
+from control.installed import in_path
 
-from oxgen import UsageError
+from oxgen import ManifestError, UsageError
 from oxgen.broker import Broker
 from oxgen.capabilities import AuditLog, Issuer
 from oxgen.integrity import Approved, TrustRoot, approve, approve_files, keygen, sign_file
@@ -311,3 +312,41 @@ def test_runs_of_a_plugin_leave_no_thread_and_no_descriptor(approved: Approved) 
 def test_an_unapproved_program_is_no_plugin(probe_path: Path) -> None:
     with pytest.raises(ValueError, match="approved"):
         run_plugin(str(probe_path), broker=Echo(), token="t")  # type: ignore[arg-type]
+
+
+# --- scripts --------------------------------------------------------------------------------------
+
+JAVASCRIPT = """
+const fs = require("fs");
+fs.writeSync(3, "hello\\n");
+const answer = Buffer.alloc(64);
+const size = fs.readSync(3, answer);
+console.log(JSON.stringify([answer.toString("utf8", 0, size), process.env.OXGEN_BROKER]));
+"""
+SHELL = """#!/bin/sh
+echo hello >&3
+read -r answer <&3
+printf '["%s\\\\n","%s"]' "$answer" "$OXGEN_BROKER"
+"""
+
+
+@pytest.mark.parametrize(
+    ("runtime", "text", "interpreter"), (("node", JAVASCRIPT, "node"), ("auto", SHELL, "sh"))
+)
+def test_a_plugin_in_another_language_talks_to_its_broker(
+    trusted: Callable[..., Path], tmp_path: Path, runtime: str, text: str, interpreter: str
+) -> None:
+    in_path(interpreter)
+    script = tmp_path / "script"
+    script.write_text(text)
+    folder = trusted(script, runtime=runtime)
+    with approve(folder, TrustRoot.locate(str(folder.parent))) as proof:
+        assert look(proof) == ["you said hello\n", "fd:3"]
+
+
+@pytest.mark.parametrize("runtime", ("python", "node"))
+def test_an_elf_artifact_is_not_approved_as_a_script(
+    trusted: Callable[..., Path], probe_path: Path, runtime: str
+) -> None:
+    with pytest.raises(ManifestError, match=f"is '{runtime}', and the artifact"):
+        trusted(probe_path, runtime=runtime)

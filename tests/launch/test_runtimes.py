@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import pytest
 
 import oxgen
 from oxgen import Limits, Sandbox
+from oxgen._launch import elf
 
 if TYPE_CHECKING:
     from control.confined import Portrait, Probe
@@ -98,7 +101,8 @@ def test_devices_are_the_five_harmless_ones(seen: Portrait) -> None:
 
 def test_etc_is_made_for_the_cell(seen: Portrait) -> None:
     files = set(seen.places["/etc"]["entries"])
-    assert files <= {"passwd", "group", "hosts", "nsswitch.conf", "localtime", "ld.so.cache"}
+    loaders = {os.path.basename(path) for path in elf.LOADER_FILES}
+    assert files <= {"passwd", "group", "hosts", "nsswitch.conf", "localtime"} | loaders
 
 
 def test_passwd_has_nobody_of_the_host(dynamic_probe: Probe) -> None:
@@ -323,3 +327,38 @@ def test_python_script_needs_no_permission_to_be_executed(tmp_path: Path) -> Non
     os.chmod(script, 0o644)
     done = oxgen.run([str(script)], sandbox=Sandbox(runtime="python"), capture_output=True)
     assert done.stdout == b"3\n"
+
+
+# --- locale, libraries ----------------------------------------------------------------------------
+
+
+LOCALE = """
+#include <locale.h>
+#include <stdlib.h>
+int main(void)
+{
+    return setlocale(LC_ALL, "") == NULL ? 1 : MB_CUR_MAX > 1 ? 0 : 2;
+}
+"""
+
+
+def test_the_locale_that_programs_are_told_to_use_is_there(build_c: Callable[..., Path]) -> None:
+    program = build_c("locale", text=LOCALE, flags=("-pie", "-fPIE"))
+    assert oxgen.run([str(program)]).returncode == 0
+
+
+def test_a_library_beside_the_program_is_found(tmp_path: Path) -> None:
+    def compile_c(target: Path, text: str, *flags: str) -> None:
+        source = tmp_path / "source.c"
+        source.write_text(text)
+        command = ["cc", "-o", str(target), str(source), *flags]
+        subprocess.run(command, check=True, timeout=60)
+
+    for place in ("lib", "bin"):
+        (tmp_path / place).mkdir()
+    compile_c(tmp_path / "lib" / "libnear.so", "int near(void) { return 42; }", "-shared", "-fPIC")
+    text = "extern int near(void); int main(void) { return near(); }"
+    link = (f"-L{tmp_path / 'lib'}", "-lnear", "-Wl,-rpath,$ORIGIN/../lib")
+    compile_c(tmp_path / "bin" / "program", text, *link)
+    done = oxgen.run([str(tmp_path / "bin" / "program")])
+    assert done.returncode == 42

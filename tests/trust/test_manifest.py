@@ -217,7 +217,7 @@ def test_capability_that_stands_twice_is_refused() -> None:
         ("signature", "a.sig"),
         ("limits", 5),
         ("limits", None),
-        ("runtime", "node"),
+        ("runtime", "perl"),
         ("runtime", 1),
         ("description", 1),
         ("description", "x" * 4097),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oxgen import LaunchError, ProgramNotFoundError
-from oxgen._launch.program import Program, open_program
+from oxgen._launch import installed, shebang
+from oxgen._launch.program import Program, open_program, verified_program
 
 
 def look(path: Path | str, runtime: str = "auto") -> Program:
@@ -73,9 +76,87 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
         look(script(tmp_path, b"#!/opt/none/python3\n"))
 
 
-def test_a_script_of_another_language_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match="its interpreter is sh"):
-        look(script(tmp_path, b"#!/bin/sh\necho\n"))
+@pytest.mark.parametrize("runtime", ["python", "node"])
+def test_a_script_of_another_language_than_the_runtime_is_refused_by_name(
+    tmp_path: Path, runtime: str
+) -> None:
+    with pytest.raises(LaunchError, match=f"its interpreter is sh, and runtime '{runtime}' runs"):
+        look(script(tmp_path, b"#!/bin/sh\necho\n"), runtime)
+
+
+def test_a_script_of_another_language_gets_its_interpreter(tmp_path: Path) -> None:
+    needed = look(script(tmp_path, b"#!/bin/sh -e\necho\n")).needed
+    assert needed.prefix == ("/usr/bin/sh", "-e")
+    assert ("/usr/bin/sh", os.path.realpath("/bin/sh")) in needed.mounts
+
+
+def test_an_interpreter_that_env_names_is_looked_up_in_path(tmp_path: Path) -> None:
+    assert look(script(tmp_path, b"#!/usr/bin/env sh\n")).needed.prefix == ("/usr/bin/sh",)
+    with pytest.raises(LaunchError, match="its interpreter no-such-lisp is not in PATH"):
+        look(script(tmp_path, b"#!/usr/bin/env no-such-lisp\n"))
+
+
+def test_an_interpreter_that_is_a_script_itself_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    with pytest.raises(LaunchError, match="is itself no ELF program"):
+        look(script(tmp_path, b"#!%s\n" % os.fsencode(other)))
+
+
+@pytest.mark.parametrize("name", ["python3", "node"])
+def test_a_script_that_starts_an_interpreter_is_not_taken_for_one(
+    tmp_path: Path, name: str
+) -> None:
+    shim = script(tmp_path, b"#!/bin/sh\nexec /somewhere/else\n").rename(tmp_path / name)
+    with pytest.raises(LaunchError, match="name the interpreter itself"):
+        look(shim)
+
+
+EVIL = "#!/bin/sh\ntouch {ran}\n"
+
+
+def test_an_interpreter_that_only_a_script_names_is_not_run(tmp_path: Path) -> None:
+    ran, evil = tmp_path / "ran", tmp_path / "python3"
+    evil.write_text(EVIL.format(ran=ran))
+    evil.chmod(0o755)
+    with pytest.raises(LaunchError, match="neither the one that runs oxgen nor in PATH"):
+        look(script(tmp_path, b"#!%s\n" % os.fsencode(evil)))
+    assert not ran.exists()
+
+
+def test_an_interpreter_in_path_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The twin of the test above: the same file counts as the caller's own once it is in PATH.
+    ran, evil = tmp_path / "ran", tmp_path / "python3"
+    evil.write_text(EVIL.format(ran=ran))
+    evil.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(LaunchError, match="does not answer as a Python interpreter"):
+        look(script(tmp_path, b"#!%s\n" % os.fsencode(evil)))
+    assert ran.exists()
+
+
+def test_a_program_that_only_has_the_name_of_an_interpreter_is_not_run(tmp_path: Path) -> None:
+    program = build(tmp_path, "-static").rename(tmp_path / "python3")
+    with pytest.raises(LaunchError, match="neither the one that runs oxgen nor in PATH"):
+        look(program)
+    assert look(program, "static").needed == look(program, "dynamic").needed
+
+
+def test_an_installed_interpreter_as_the_program_runs_from_its_own_place() -> None:
+    executable = installed.base_python()
+    needed = look(executable).needed
+    assert (needed.prefix, needed.is_script) == ((executable,), False)
+    assert (executable, executable) in needed.mounts
+
+
+def test_an_interpreter_whose_bytes_were_verified_is_a_program_like_others() -> None:
+    executable = installed.base_python()
+    with open(executable, "rb") as file:
+        program = verified_program(
+            file.fileno(), "0" * 64, entry="it", runtime="auto", path=executable
+        )
+    assert program.needed.prefix == ()
 
 
 def test_text_without_an_interpreter_line_needs_a_runtime(tmp_path: Path) -> None:
@@ -131,7 +212,7 @@ def test_a_program_for_another_machine_is_named(tmp_path: Path) -> None:
     raw = bytearray(program.read_bytes())
     raw[18:20] = (243).to_bytes(2, "little")  # EM_RISCV
     program.write_bytes(raw)
-    with pytest.raises(LaunchError, match="EM_RISCV"):
+    with pytest.raises(LaunchError, match="is for riscv, this machine is"):
         look(program)
 
 
@@ -193,3 +274,134 @@ def test_broken_elf_headers_are_refused_and_never_crash(
         look(script(tmp_path_factory.getbasetemp(), bytes(raw)))
     except LaunchError as refused:
         assert refused.stage in ("exec", "program")
+
+
+# --- the #! line ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "interpreter", "arguments", "by_name"),
+    [
+        (b"#!/bin/sh\n", "/bin/sh", (), False),
+        (b"#! \t/bin/sh  -e x \n", "/bin/sh", ("-e x",), False),
+        (b"#!/bin/sh", "/bin/sh", (), False),
+        (b"#!/usr/bin/env node\n", "node", (), True),
+        (
+            b"#!/usr/bin/env -S node --no-warnings -r x\n",
+            "node",
+            ("--no-warnings", "-r", "x"),
+            True,
+        ),
+        (b"#!/usr/bin/env -S /bin/sh -e\n", "/bin/sh", ("-e",), False),
+    ],
+)
+def test_interpreter_line_is_read_as_the_kernel_reads_it(
+    line: bytes, interpreter: str, arguments: tuple[str, ...], by_name: bool
+) -> None:
+    assert shebang.read(line, "it") == shebang.Shebang(interpreter, arguments, by_name)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"#!\n", "names no interpreter"),
+        (b"#! \t\n", "names no interpreter"),
+        (b"#!bin/sh\n", "no absolute path"),
+        (b"#!/bin/sh\0x\n", "NUL"),
+        (b"#!/" + b"x" * 300 + b"\n", "longer than"),
+        (b"#!/" + b"x" * 400, "longer than"),
+        (b"#!/usr/bin/env\n", "not just a name"),
+        (b"#!/usr/bin/env -i sh\n", "not just a name"),
+        (b"#!/usr/bin/env A=1 sh\n", "not just a name"),
+        (b"#!/usr/bin/env sh -e\n", "not just a name"),
+        (b"#!/usr/bin/env -S sh 'a b'\n", "unquote"),
+        (b"#!/bin/sh\r\n", "carriage return"),
+    ],
+)
+def test_interpreter_line_that_starts_nothing_is_refused(line: bytes, fault: str) -> None:
+    with pytest.raises(LaunchError, match=fault):
+        shebang.read(line, "it")
+
+
+@given(st.binary(max_size=510))
+def test_any_interpreter_line_is_read_or_refused(rest: bytes) -> None:
+    try:
+        assert shebang.read(b"#!" + rest, "it").interpreter
+    except LaunchError as refused:
+        assert refused.remedy
+
+
+# --- what no kernel starts ------------------------------------------------------------------------
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="is empty"):
+        look(script(tmp_path, b""))
+
+
+def test_an_empty_script_runs(tmp_path: Path) -> None:
+    assert look(script(tmp_path, b""), "python").needed.prefix
+
+
+def test_a_program_that_was_cut_off_is_told_so(tmp_path: Path) -> None:
+    program = build(tmp_path, "-static")
+    program.write_bytes(program.read_bytes()[: program.stat().st_size // 2])
+    with pytest.raises(LaunchError, match="is cut off: its ELF headers tell of"):
+        look(program)
+
+
+def test_an_object_file_is_called_that(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="is an object file, not a program"):
+        look(build(tmp_path, "-c"))
+
+
+def test_a_library_is_called_that(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="is a library, not a program"):
+        look(build(tmp_path, "-shared", "-fPIC", "-nostartfiles"))
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "words"),
+    [
+        (18, (183).to_bytes(2, "little"), "for aarch64"),
+        (18, (3).to_bytes(2, "little"), "for i386"),
+        (5, b"\2", "big-endian"),
+    ],
+)
+def test_another_kind_of_machine_is_named(
+    tmp_path: Path, at: int, value: bytes, words: str
+) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("needs-x86-64: the headers are those of x86-64")
+    program = build(tmp_path, "-static")
+    raw = bytearray(program.read_bytes())
+    raw[at : at + len(value)] = value
+    if at == 5:
+        raw[18:20] = (62).to_bytes(2, "big")
+    program.write_bytes(raw)
+    with pytest.raises(LaunchError, match=f"{words}.*, this machine is x86-64"):
+        look(program)
+
+
+def test_a_program_of_32_bits_is_named(tmp_path: Path) -> None:
+    # The head of an i386 program; no compiler for it has to be there.
+    head = b"\x7fELF\1\1\1" + bytes(9) + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, 0x8048000, *[0] * 9)
+    with pytest.raises(LaunchError, match="is for 32-bit i386, this machine is"):
+        look(script(tmp_path, head))
+
+
+def test_a_library_beside_the_program_is_mounted_where_the_cell_looks_for_it(
+    tmp_path: Path,
+) -> None:
+    library = tmp_path / "libnear.so"
+    subprocess.run(
+        ["gcc", "-shared", "-o", library, "-x", "c", "/dev/null"], check=True, timeout=60
+    )
+    program = build(
+        tmp_path,
+        "-Wl,--no-as-needed",
+        f"-L{tmp_path}",
+        "-lnear",
+        "-Wl,-rpath,$ORIGIN/../lib:$ORIGIN",
+    )
+    assert ("/bin/libnear.so", str(library)) in look(program).needed.mounts

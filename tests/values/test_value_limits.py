@@ -21,6 +21,16 @@ def test_seconds_that_mean_nothing_are_refused(name: str, bad: object) -> None:
         Limits(**{name: bad})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", [*SECONDS, *COUNTS])
+@pytest.mark.parametrize(
+    "bad", [10**400, 10**5000, -(10**5000), "9" * 9999], ids=["1e400", "1e5000", "-1e5000", "text"]
+)
+def test_numbers_of_any_length_are_refused_in_a_short_message(name: str, bad: object) -> None:
+    with pytest.raises(UsageError, match=name) as refused:
+        Limits(**{name: bad})  # type: ignore[arg-type]
+    assert len(str(refused.value)) < 300
+
+
 @pytest.mark.parametrize("name", SECONDS)
 @pytest.mark.parametrize("good", [0.001, 0.5, 1, 2.75, 3600, None])
 def test_seconds_may_be_fractions_or_unbounded(name: str, good: float | None) -> None:
