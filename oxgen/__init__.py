@@ -32,7 +32,7 @@ from .limits import GIB, KIB, MIB, Limits
 from .many import map
 from .process import Process, probe, run, spawn
 from .request import Request
-from .result import Completed, Confinement, Output, Termination, Usage
+from .result import Collected, Completed, Confinement, Output, Termination, Usage
 from .sandbox import Sandbox
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ __all__ = [
     "MIB",
     "CapabilityError",
     "CaptureError",
+    "Collected",
     "Completed",
     "Confinement",
     "FindingError",

@@ -16,7 +16,7 @@ from .launcher import (
 )
 from .loop import deliver
 from .native import stages
-from .order import Order, Plan, Stream, plan_of, planned, standard_stream
+from .order import Order, Plan, Stream, archive_of, plan_of, planned, standard_stream
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
@@ -35,6 +35,7 @@ __all__ = [
     "PoolStats",
     "Program",
     "Stream",
+    "archive_of",
     "begin",
     "build",
     "carry_out",

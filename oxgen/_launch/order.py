@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +12,11 @@ from ..limits import Limits
 from ..request import Request
 from ..sandbox import Sandbox
 from .cells import Tenancy
+from .files import Archive
 from .native import ffi, lib
 from .program import Program, open_program
 
-__all__ = ["CAPTURE", "NOTHING", "Order", "Plan", "Stream", "plan_of", "planned", "standard_stream"]
+__all__ = ["CAPTURE", "NOTHING", "Order", "Plan", "Stream", "archive_of", "plan_of", "planned", "standard_stream"]
 
 _FIXED_ENVIRONMENT = {
     "PATH": "/bin",
@@ -78,20 +79,23 @@ class Plan:
         self._set_strings(program)
         _set_limits(self._native, limits)
         self._native.named = program.needed.system
-        self._native.broker = self._native.wake = -1
+        self._native.broker = self._native.wake = self._native.files = -1
         #: Runs that are captured and nothing else differ in nothing: they share these.
         self._captured: dict[int, Any] = {}
 
     def spec(self, order: Order, spin_ns: int) -> tuple[Any, Any]:
         """Return the ``struct ox_run_spec *`` of a run, and what keeps its memory alive."""
         captured = self._capturing(spin_ns) if order.is_captured() else None
-        if captured is not None and order.broker < 0 and not order.env:
+        if captured is not None and order.broker < 0 and not order.env and order.files is None:
             return captured, self
         spec = ffi.new("struct ox_run_spec *", (captured or self._native)[0])
         kept: list[Any] = [self, spec]
         if order.env:
             kept.append(self._add_environment(spec, order.env))
         spec.broker = order.broker
+        if order.files is not None:
+            spec.files = order.files.descriptor
+            kept.append(order.files)
         if captured is not None:
             return spec, kept
         spec.wake, spec.confirm, spec.spin_ns = order.wake, order.confirm, spin_ns
@@ -155,6 +159,11 @@ def plan_of(
     return plan
 
 
+def archive_of(request: Request) -> Archive | None:
+    """Hold ready what a request wants to be put in; raises as ``Archive`` does."""
+    return Archive(request.files, request.bounds) if request.files else None
+
+
 def planned(request: Request) -> tuple[Program, Plan]:
     """Open what a request wants to run, and look up what all such runs have in common.
 
@@ -181,6 +190,8 @@ class Order:
     task_id: str | None = None
     confirm: bool = False
     wake: int = -1
+    files: Archive | None = None
+    collect: Sequence[str] = ()
 
     def copies(self) -> bool:
         """Whether there is a reader outside to whom output is delivered."""
