@@ -129,7 +129,7 @@ class Archive:
                 "files",
                 errno.EBUSY,
                 "changed while it was copied, or is not as long as it says",
-                remedy="give the content as bytes",
+                remedy="give its content as bytes",
                 path=path,
             )
 

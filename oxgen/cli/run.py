@@ -8,6 +8,7 @@ import click
 
 from ..errors import OxgenError
 from ..sandbox import Runtime
+from .copies import CopyIn, CopyOut, files_of, write_copies
 from .options import (
     Environment,
     InsidePath,
@@ -30,6 +31,7 @@ Examples:
   0xgenctl run -- echo hello
   0xgenctl run --wall-limit 5s --memory-limit 64M -- sh -c 'echo started'
   0xgenctl run --env MODE=quick --cwd /tmp -- sh -c 'echo $MODE in $PWD'
+  0xgenctl run --copy-in input.txt --copy-out result.txt -- sh -c 'read l <input.txt; echo $l >result.txt'
   0xgenctl run --json-status-fd 3 -- sh -c 'echo hello' 3>status.json
 
 \b
@@ -66,6 +68,22 @@ too: programs read the status object (--json-status-fd).
     help="start in this directory of the sandbox",
 )
 @click.option(
+    "--copy-in",
+    "copy_in",
+    type=CopyIn(),
+    multiple=True,
+    metavar="FILE[:NAME]",
+    help="put a copy of this file into /workspace",
+)
+@click.option(
+    "--copy-out",
+    "copy_out",
+    type=CopyOut(),
+    multiple=True,
+    metavar="NAME[:FILE]",
+    help="copy this file of /workspace out at the end",
+)
+@click.option(
     "--tenant", type=Label(), metavar="T", help="never share a prepared sandbox with other tenants"
 )
 @task_option
@@ -78,6 +96,8 @@ def run(
     level: str | None,
     env: tuple[tuple[str, str], ...],
     cwd: str,
+    copy_in: tuple[tuple[str, str], ...],
+    copy_out: tuple[tuple[str, str], ...],
     tenant: str | None,
     task_id: str | None,
     status_descriptor: int | None,
@@ -86,8 +106,8 @@ def run(
 ) -> None:
     """Run CMD with ARGS in a sandbox: no network, no files but its own, limits on everything.
 
-    CMD with a slash is a path; without one it is looked up in PATH. Nothing else is copied in: a
-    file that ARGS name is not there inside. Its stdin is empty.
+    CMD with a slash is a path; without one it is looked up in PATH. Nothing else is there inside: a
+    file that ARGS name is not, unless it is copied in. Its stdin is empty.
 
     Its output is copied to stdout and stderr. Where their reader goes away (| head), the rest is
     dropped and the run goes on to its own end or limit.
@@ -97,6 +117,7 @@ def run(
     from .. import process
     from ..sandbox import Sandbox
 
+    files = files_of(ctx, copy_in)
     sink = StatusSink(status_descriptor, on_stdout=json_stdout)
     limits = limits_from(ctx)
     launched = False
@@ -115,6 +136,8 @@ def run(
                     limits=limits,
                     tenant=tenant or "",
                     task_id=task_id,
+                    files=files,
+                    collect=[name for name, _ in copy_out],
                 )
             except KeyboardInterrupt as interrupt:
                 completed = ended_by(interrupt)
@@ -123,4 +146,5 @@ def run(
     except KeyboardInterrupt:
         cancelled(ctx, sink, launched=launched, limits=limits, task_id=task_id)
     copied_to = (2, 2) if json_stdout else (1, 2)
-    finish(ctx, sink, completed, name=command[0], copied_to=copied_to)
+    written = write_copies(completed, copy_out, name=command[0])
+    finish(ctx, sink, completed, name=command[0], recorded=written, copied_to=copied_to)
