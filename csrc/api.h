@@ -137,13 +137,21 @@ int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms);
 enum ox_feature {
     OX_FEATURE_PROC = 1,
     OX_FEATURE_DEV = 2,
-    OX_FEATURE_ETC = 4
+    OX_FEATURE_ETC = 4,
+    /* The two that take something away. */
+    OX_FEATURE_EXEC = 8,         /* the writable places are mounted without noexec */
+    OX_FEATURE_HOST_NETWORK = 16 /* the cell is in the launcher's own network namespace */
+};
+
+enum ox_mount_flag {
+    OX_MOUNT_NOEXEC = 1
 };
 
 /* What a descriptor opened by the caller becomes inside a cell: a read-only mount. */
 struct ox_mount {
     const char *destination; /* absolute, normalised, inside the cell */
     int fd;
+    int flags; /* enum ox_mount_flag */
 };
 
 struct ox_cell_spec {

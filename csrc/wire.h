@@ -63,6 +63,7 @@ struct ox_wire_create {
     int64_t disk_bytes;
     char digest[OX_DIGEST_SIZE + 1];
     char pad[7];
+    uint8_t mount_flags[OX_MOUNTS_MAX];
 };
 
 /* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, cpu, oom,

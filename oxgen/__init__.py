@@ -33,7 +33,7 @@ from .many import map
 from .process import Process, probe, run, spawn
 from .request import Request
 from .result import Collected, Completed, Confinement, Output, Termination, Usage
-from .sandbox import Sandbox
+from .sandbox import Mount, Sandbox
 
 __version__ = "0.1.0"
 
@@ -53,6 +53,7 @@ __all__ = [
     "Limits",
     "LostError",
     "ManifestError",
+    "Mount",
     "Output",
     "OxgenError",
     "Process",

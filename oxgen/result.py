@@ -73,7 +73,9 @@ class Output:
 class Confinement:
     """What confines a run: the level, what holds its limits, and each property by name.
 
-    ``cause`` and ``remedy`` say why ``missing`` is not empty.
+    ``cause`` and ``remedy`` say why ``missing`` is not empty. ``exceptions`` are what the policy
+    itself opened: ``network=host`` (``network`` is then neither enforced nor missing),
+    ``exec_tmp``, ``mount=PLACE`` for each mount, with ``,exec`` where it is executable.
     """
 
     level: str | None
@@ -82,6 +84,7 @@ class Confinement:
     missing: tuple[str, ...] = ()
     cause: str = ""
     remedy: str = ""
+    exceptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +185,7 @@ def status_object(
             "limits": box.limits,
             "enforced": list(box.enforced),
             "missing": list(box.missing),
+            "exceptions": list(box.exceptions),
         },
         "collected": {
             name: {
@@ -232,6 +236,7 @@ def error_status(
             "limits": None,
             "enforced": [],
             "missing": list(exc.missing) if isinstance(exc, UnsupportedError) else [],
+            "exceptions": [],
         },
         "collected": {},
         "integrity": integrity,

@@ -71,6 +71,7 @@ struct ox_cell_request {
     uint32_t mounts_count;
     const char *destinations[200];
     int mounts[200];
+    uint8_t mount_flags[200]; /* enum ox_mount_flag */
 };
 
 /* Begin a cell in a free slot. It builds itself while the caller goes on; its socket says when

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import LaunchError
 from ..limits import Limits
 from ..result import Confinement
+from .mounts import Opened, open_place
 from .native import ffi, lib
 from .program import Program
 
@@ -40,9 +41,17 @@ class Tenancy:
     processes: int | None
     disk_bytes: int | None
     tenant: str
+    opened: Opened | None = None
 
     @classmethod
-    def of(cls, program: Program, limits: Limits, runtime: str, tenant: str) -> Tenancy:
+    def of(
+        cls,
+        program: Program,
+        limits: Limits,
+        runtime: str,
+        tenant: str,
+        opened: Opened | None = None,
+    ) -> Tenancy:
         """Return the tenancy of a run."""
         return cls(
             program.identity,
@@ -51,6 +60,7 @@ class Tenancy:
             limits.processes,
             limits.effective_disk_bytes,
             tenant,
+            opened,
         )
 
 
@@ -99,7 +109,8 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     """Fill ``struct ox_cell_spec``; the second value keeps its memory alive."""
     tenancy, program = recipe.tenancy, recipe.program
     mounts = program.needed.mounts
-    rows = ffi.new("struct ox_mount[]", max(len(mounts), 1))
+    places = () if tenancy.opened is None else tenancy.opened.mounts
+    rows = ffi.new("struct ox_mount[]", max(len(mounts) + len(places), 1))
     kept: list[Any] = [rows]
     for row, (inside, outside) in zip(rows, mounts, strict=False):
         try:
@@ -111,6 +122,13 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
         text = ffi.new("char[]", os.fsencode(inside))
         kept.append(text)
         row.destination = text
+    # After what the runtime needs: they are at the places that the policy names.
+    for row, place in zip(rows[len(mounts) : len(mounts) + len(places)], places, strict=True):
+        row.fd = open_place(place)
+        opened.callback(os.close, row.fd)
+        text = ffi.new("char[]", os.fsencode(place.destination))
+        kept.append(text)
+        row.destination, row.flags = text, 0 if place.executable else lib.OX_MOUNT_NOEXEC
     spec = ffi.new("struct ox_cell_spec *")
     entry = ffi.new("char[]", os.fsencode(program.entry))
     digest = ffi.NULL if program.digest is None else ffi.new("char[]", program.digest.encode())
@@ -119,22 +137,33 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     spec.features = 0
     if program.needed.system:
         spec.features = lib.OX_FEATURE_PROC | lib.OX_FEATURE_DEV | lib.OX_FEATURE_ETC
+    if tenancy.opened is not None:
+        spec.features |= lib.OX_FEATURE_EXEC if tenancy.opened.exec_tmp else 0
+        spec.features |= lib.OX_FEATURE_HOST_NETWORK if tenancy.opened.host_network else 0
     spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
     spec.processes = -1 if tenancy.processes is None else tenancy.processes
     spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
-    spec.mounts, spec.mounts_count = rows, len(mounts)
+    spec.mounts, spec.mounts_count = rows, len(mounts) + len(places)
     return spec, kept
 
 
 def confinement(tenancy: Tenancy) -> Confinement:
     """What a cell enforces: it exists, so every step that makes it succeeded.
 
-    A limit of None was not asked for, so it is neither enforced nor missing.
+    A limit of None was not asked for, so it is neither enforced nor missing; nor is the host's
+    network, which is one of the exceptions that the policy makes.
     """
+    opened = tenancy.opened
     asked = {
+        "network": opened is None or not opened.host_network,
         "memory_tree": tenancy.memory_bytes is not None,
         "processes": tenancy.processes is not None,
         "disk": tenancy.disk_bytes is not None,
     }
     enforced = tuple(name for name in PROPERTIES if asked.get(name, True))
-    return Confinement(level="namespaces", limits="cgroup", enforced=enforced)
+    return Confinement(
+        level="namespaces",
+        limits="cgroup",
+        enforced=enforced,
+        exceptions=() if opened is None else opened.exceptions,
+    )

@@ -13,6 +13,7 @@ from ..request import Request
 from ..sandbox import Sandbox
 from .cells import Tenancy
 from .files import Archive
+from .mounts import Opened, opened_by
 from .native import ffi, lib
 from .program import Program, open_program
 
@@ -67,12 +68,18 @@ class Plan:
     )
 
     def __init__(
-        self, program: Program, args: tuple[str, ...], sandbox: Sandbox, limits: Limits, tenant: str
+        self,
+        program: Program,
+        args: tuple[str, ...],
+        sandbox: Sandbox,
+        limits: Limits,
+        tenant: str,
+        opened: Opened | None,
     ) -> None:
         self.args = args
         self.sandbox = sandbox
         self.limits = limits
-        self.tenancy = Tenancy.of(program, limits, sandbox.runtime, tenant)
+        self.tenancy = Tenancy.of(program, limits, sandbox.runtime, tenant, opened)
         #: Whether the last run of it ended so soon that its caller had better not sleep.
         self.is_short = False
         self._native = ffi.new("struct ox_run_spec *")
@@ -148,11 +155,12 @@ def plan_of(
     program: Program, args: tuple[str, ...], sandbox: Sandbox, limits: Limits, tenant: str
 ) -> Plan:
     """Return the plan of a kind of run; the program keeps it for the next one."""
-    # By identity: the values are frozen, the plan holds them, and their hashes cost more than this.
-    key = (args, id(sandbox), id(limits), tenant)
+    # What it opens may be another file by now; the rest by identity: the values are frozen, the plan holds them, and their hashes cost more than this.
+    opened = opened_by(sandbox) if sandbox.opens else None
+    key = (args, id(sandbox), id(limits), tenant, opened)
     plan: Plan | None = program.plans.get(key)
     if plan is None:
-        plan = Plan(program, args, sandbox, limits, tenant)
+        plan = Plan(program, args, sandbox, limits, tenant, opened)
         if len(program.plans) >= _PLANS_MAX:
             program.plans.clear()
         program.plans[key] = plan
