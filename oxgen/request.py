@@ -29,7 +29,8 @@ class Request:
     PATH. ``capture_output`` keeps stdout and stderr; without it they are read, counted and dropped:
     many runs at once have no terminal to share. ``files`` are put into /workspace before the start:
     names below it, and for each its content (bytes) or a file of the host (``pathlib.Path``).
-    ``collect`` names files of /workspace that are read back after the end. Raises ``UsageError`` for bad values.
+    ``collect`` names files of /workspace that are read back after the end. Raises ``UsageError``
+    for bad values.
     """
 
     args: Sequence[str | os.PathLike[str]]
@@ -139,8 +140,8 @@ def _check_name(field: str, name: object) -> str:
         or len(os.fsencode(name)) > _NAME_BYTES_MAX
     ):
         raise UsageError(
-            f"{field}: a name is relative to /workspace, such as 'out.json' or 'logs/1.txt', without"
-            f" empty parts, '.' and '..', at most {_NAME_BYTES_MAX} bytes and"
+            f"{field}: a name is relative to /workspace, such as 'out.json' or 'logs/1.txt',"
+            f" without empty parts, '.' and '..', at most {_NAME_BYTES_MAX} bytes and"
             f" {_COMPONENT_BYTES_MAX} each part, got {name[:80]!r}"
         )
     return str.__str__(name)

@@ -121,7 +121,10 @@ class Archive:
                 copied = self._copy_bytes(source[0], before.st_size)
             except OSError as failed:
                 raise LaunchError(
-                    "files", failed.errno or errno.EIO, f"cannot be read: {failed.strerror}", path=path
+                    "files",
+                    failed.errno or errno.EIO,
+                    f"cannot be read: {failed.strerror}",
+                    path=path,
                 ) from None
             after = os.fstat(source[0])
         if copied != before.st_size or _state(before) != _state(after):

@@ -17,7 +17,17 @@ from .mounts import Opened, opened_by
 from .native import ffi, lib
 from .program import Program, open_program
 
-__all__ = ["CAPTURE", "NOTHING", "Order", "Plan", "Stream", "archive_of", "plan_of", "planned", "standard_stream"]
+__all__ = [
+    "CAPTURE",
+    "NOTHING",
+    "Order",
+    "Plan",
+    "Stream",
+    "archive_of",
+    "plan_of",
+    "planned",
+    "standard_stream",
+]
 
 _FIXED_ENVIRONMENT = {
     "PATH": "/bin",
@@ -155,7 +165,8 @@ def plan_of(
     program: Program, args: tuple[str, ...], sandbox: Sandbox, limits: Limits, tenant: str
 ) -> Plan:
     """Return the plan of a kind of run; the program keeps it for the next one."""
-    # What it opens may be another file by now; the rest by identity: the values are frozen, the plan holds them, and their hashes cost more than this.
+    # What it opens may be another file by now. The rest by identity: the values are frozen, the
+    # plan holds them, and their hashes cost more than this.
     opened = opened_by(sandbox) if sandbox.opens else None
     key = (args, id(sandbox), id(limits), tenant, opened)
     plan: Plan | None = program.plans.get(key)
@@ -167,9 +178,12 @@ def plan_of(
     return plan
 
 
-def archive_of(request: Request) -> Archive | None:
-    """Hold ready what a request wants to be put in; raises as ``Archive`` does."""
-    return Archive(request.files, request.bounds) if request.files else None
+def archive_of(request: Request, limits: Limits | None = None) -> Archive | None:
+    """Hold ready what a request wants to be put in; raises as ``Archive`` does.
+
+    ``limits`` are those that hold where they are not the request's own.
+    """
+    return Archive(request.files, limits or request.bounds) if request.files else None
 
 
 def planned(request: Request) -> tuple[Program, Plan]:

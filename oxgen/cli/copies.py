@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,7 +17,9 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..result import Collected, Completed
 
-__all__ = ["CopyIn", "CopyOut", "files_of", "write_copies"]
+__all__ = ["Copies", "CopyIn", "CopyOut", "copies_of", "copy_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _SKIPPED = {
     "missing": "there is no such file",
@@ -75,38 +78,74 @@ def _checked(
     return name
 
 
-def files_of(
-    ctx: click.Context, pairs: tuple[tuple[str, str], ...]
-) -> dict[str, os.PathLike[str]] | None:
-    """Return the files to put in by their names inside; refuses a name that is given twice."""
+def copy_options(command: F) -> F:
+    """Add ``--copy-in`` and ``--copy-out``; ``copies_of`` has what they gave."""
+    for name, kind, metavar, meaning in (
+        ("--copy-out", CopyOut(), "NAME[:FILE]", "copy this file of /workspace out at the end"),
+        ("--copy-in", CopyIn(), "FILE[:NAME]", "put a copy of this file into /workspace"),
+    ):
+        command = click.option(
+            name,
+            type=kind,
+            multiple=True,
+            metavar=metavar,
+            help=meaning,
+            callback=_note,
+            expose_value=False,
+        )(command)
+    return command
+
+
+def _note(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    ctx.meta[f"oxgen.{param.name}"] = value
+
+
+class Copies:
+    """What goes in and comes out of one run."""
+
+    def __init__(
+        self, files: dict[str, os.PathLike[str]] | None, out: tuple[tuple[str, str], ...]
+    ) -> None:
+        self.files = files
+        self._out = out
+        self.collect = [name for name, _ in out]
+
+    def write(self, completed: Completed, *, name: str) -> bool:
+        """Write what came out to the caller's files, and say what did not; False if one failed.
+
+        Each file appears whole, in the place of whatever had its name: no link is followed there.
+        """
+        written = True
+        for inside, path in self._out:
+            found = completed.collected[inside]
+            if found.content is None:
+                why = _SKIPPED.get(found.skipped, "it could not be read")
+                say(f"{name}: {inside!r} was not copied out: {why}")
+                continue
+            if found.truncated:
+                say(
+                    f"{name}: {inside!r} was cut: {_cut(found)}; --file-limit and --disk-limit"
+                    " raise it"
+                )
+            try:
+                _replace(path, found.content)
+            except OSError as failed:
+                say(f"{name}: {path!r} could not be written: {failed.strerror}")
+                written = False
+        return written
+
+
+def copies_of(ctx: click.Context) -> Copies:
+    """Return what ``copy_options`` were given; refuses a name that is given twice."""
     files: dict[str, os.PathLike[str]] = {}
-    for path, name in pairs:
+    for path, name in ctx.meta.get("oxgen.copy_in", ()):
         if name in files:
             raise click.UsageError(f"--copy-in: two files would be {name!r} in /workspace", ctx)
         files[name] = Path(path)
-    return files or None
-
-
-def write_copies(completed: Completed, pairs: tuple[tuple[str, str], ...], *, name: str) -> bool:
-    """Write what came out to the caller's files, and say what did not; False if one failed.
-
-    Each file appears whole, in the place of whatever had its name: no link is followed there.
-    """
-    written = True
-    for inside, path in pairs:
-        found = completed.collected[inside]
-        if found.content is None:
-            why = _SKIPPED.get(found.skipped, "it could not be read")
-            say(f"{name}: {inside!r} was not copied out: {why}")
-            continue
-        if found.truncated:
-            say(f"{name}: {inside!r} was cut: {_cut(found)}; --file-limit and --disk-limit raise it")
-        try:
-            _replace(path, found.content)
-        except OSError as failed:
-            say(f"{name}: {path!r} could not be written: {failed.strerror}")
-            written = False
-    return written
+    out: tuple[tuple[str, str], ...] = ctx.meta.get("oxgen.copy_out", ())
+    if len({path for _, path in out}) < len(out):
+        raise click.UsageError("--copy-out: two files would be written to one place", ctx)
+    return Copies(files or None, out)
 
 
 def _cut(found: Collected) -> str:

@@ -7,8 +7,9 @@ import contextlib
 import click
 
 from ..errors import OxgenError
-from ..sandbox import Runtime
-from .copies import CopyIn, CopyOut, files_of, write_copies
+from ..sandbox import Mount, Network, Runtime
+from .copies import copies_of, copy_options
+from .opening import opening_options
 from .options import (
     Environment,
     InsidePath,
@@ -31,7 +32,7 @@ Examples:
   0xgenctl run -- echo hello
   0xgenctl run --wall-limit 5s --memory-limit 64M -- sh -c 'echo started'
   0xgenctl run --env MODE=quick --cwd /tmp -- sh -c 'echo $MODE in $PWD'
-  0xgenctl run --copy-in input.txt --copy-out result.txt -- sh -c 'read l <input.txt; echo $l >result.txt'
+  0xgenctl run --copy-in /etc/hostname --copy-out h -- sh -c 'read h <hostname; echo $h >h'
   0xgenctl run --json-status-fd 3 -- sh -c 'echo hello' 3>status.json
 
 \b
@@ -67,22 +68,8 @@ too: programs read the status object (--json-status-fd).
     metavar="DIR",
     help="start in this directory of the sandbox",
 )
-@click.option(
-    "--copy-in",
-    "copy_in",
-    type=CopyIn(),
-    multiple=True,
-    metavar="FILE[:NAME]",
-    help="put a copy of this file into /workspace",
-)
-@click.option(
-    "--copy-out",
-    "copy_out",
-    type=CopyOut(),
-    multiple=True,
-    metavar="NAME[:FILE]",
-    help="copy this file of /workspace out at the end",
-)
+@copy_options
+@opening_options
 @click.option(
     "--tenant", type=Label(), metavar="T", help="never share a prepared sandbox with other tenants"
 )
@@ -96,8 +83,9 @@ def run(
     level: str | None,
     env: tuple[tuple[str, str], ...],
     cwd: str,
-    copy_in: tuple[tuple[str, str], ...],
-    copy_out: tuple[tuple[str, str], ...],
+    mounts: tuple[Mount, ...],
+    network: Network,
+    exec_tmp: bool,
     tenant: str | None,
     task_id: str | None,
     status_descriptor: int | None,
@@ -117,14 +105,22 @@ def run(
     from .. import process
     from ..sandbox import Sandbox
 
-    files = files_of(ctx, copy_in)
+    copies = copies_of(ctx)
     sink = StatusSink(status_descriptor, on_stdout=json_stdout)
     limits = limits_from(ctx)
     launched = False
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(advice_for("run"))
-            sandbox = Sandbox(runtime=runtime, level=level, env=dict(env), cwd=cwd)
+            sandbox = Sandbox(
+                runtime=runtime,
+                level=level,
+                env=dict(env),
+                cwd=cwd,
+                mounts=mounts,
+                network=network,
+                exec_tmp=exec_tmp,
+            )
             stack.enter_context(cancellable())
             if json_stdout:
                 stack.enter_context(noise_on_stderr())
@@ -136,8 +132,8 @@ def run(
                     limits=limits,
                     tenant=tenant or "",
                     task_id=task_id,
-                    files=files,
-                    collect=[name for name, _ in copy_out],
+                    files=copies.files,
+                    collect=copies.collect,
                 )
             except KeyboardInterrupt as interrupt:
                 completed = ended_by(interrupt)
@@ -146,5 +142,5 @@ def run(
     except KeyboardInterrupt:
         cancelled(ctx, sink, launched=launched, limits=limits, task_id=task_id)
     copied_to = (2, 2) if json_stdout else (1, 2)
-    written = write_copies(completed, copy_out, name=command[0])
+    written = copies.write(completed, name=command[0])
     finish(ctx, sink, completed, name=command[0], recorded=written, copied_to=copied_to)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
 from .. import _launch
 from ..errors import UsageError
@@ -31,6 +32,8 @@ def run_plugin(
     token: str = "",
     limits: Limits | None = None,
     args: Sequence[str] = (),
+    files: Mapping[str, bytes | os.PathLike[str]] | None = None,
+    collect: Sequence[str] = (),
     capture_output: bool = False,
     tenant: str = "",
     task_id: str | None = None,
@@ -42,7 +45,8 @@ def run_plugin(
     What starts is the sealed object that ``approve`` hashed. ``limits`` None takes the manifest's,
     else the default. The broker serves in a thread of its own from the plugin's first byte on;
     ``token`` must be bound to ``run_id``. A plugin whose manifest lists no capability can do
-    without a broker and a token: then its descriptor 3 and both variables are missing. Raises as
+    without a broker and a token: then its descriptor 3 and both variables are missing. ``files``
+    and ``collect`` are as for ``oxgen.run``. Raises as
     ``oxgen.run`` does, ``UsageError`` where a broker is missing, and what ``serve`` raised.
     """
     if not isinstance(approved, Approved):
@@ -59,14 +63,13 @@ def run_plugin(
         capture_output=capture_output,
         tenant=tenant,
         task_id=task_id,
+        files=files,
+        collect=collect,
     )
     program = _program(approved)
+    bounds = limits or manifest.limits or _LIMITS
     plan = _launch.plan_of(
-        program,
-        request.words,
-        _sandbox(manifest.runtime),
-        limits or manifest.limits or _LIMITS,
-        request.tenant,
+        program, request.words, _sandbox(manifest.runtime), bounds, request.tenant
     )
     order = _launch.Order(
         program=program,
@@ -75,6 +78,8 @@ def run_plugin(
         stdout=_launch.standard_stream(1, capture=capture_output),
         stderr=_launch.standard_stream(2, capture=capture_output),
         task_id=task_id,
+        files=_launch.archive_of(request, bounds),
+        collect=request.collect,
     )
     pool = launcher or _launch.default_launcher()
     if broker is None:

@@ -29,9 +29,7 @@ def test_a_file_goes_in_and_its_result_comes_out(ctl, here: Path) -> None:
 def test_both_may_have_other_names_inside(ctl, here: Path) -> None:
     (here / "a:b").write_text("text\n")
     script = "read l <d/in; echo $l >r"
-    result = ctl(
-        "run", "--copy-in", "a:b:d/in", "--copy-out", "r:x:y", "--", "sh", "-c", script
-    )
+    result = ctl("run", "--copy-in", "a:b:d/in", "--copy-out", "r:x:y", "--", "sh", "-c", script)
     assert (result.returncode, result.stderr) == (0, "")
     assert (here / "x:y").read_text() == "text\n"
 
@@ -98,3 +96,55 @@ def test_what_names_no_file_is_a_usage_error(ctl, here: Path, words: tuple[str, 
     result = ctl("run", *words, "--", "sh", "-c", ":")
     assert result.returncode == 2
     assert ctl("run", "--copy-in", "a", "--copy-out", "a", "--", "sh", "-c", ":").returncode == 0
+
+
+# --- what is opened -------------------------------------------------------------------------------
+
+READ = "read l </data/f; echo $l"
+
+
+def test_a_mount_is_there_and_in_the_record(ctl, here: Path) -> None:
+    here.chmod(0o755)  # the permissions of what is mounted hold inside
+    (here / "f").write_text("text\n")
+    result = ctl("run", "--ro-bind", ".:/data", "--", "sh", "-c", READ)
+    assert (result.returncode, result.stdout) == (0, "text\n")
+    status = json.loads(
+        ctl("run", "--json", "--ro-bind", "f:/data/f", "--", "sh", "-c", READ).stdout
+    )
+    assert status["confinement"]["exceptions"] == ["mount=/data/f"]
+    assert ctl("run", "--", "sh", "-c", READ).returncode == 2
+
+
+def test_network_and_exec_tmp_are_in_the_record(ctl, here: Path) -> None:
+    words = ["--json", "--network", "host", "--exec-tmp"]
+    opened = json.loads(ctl("run", *words, "--", "sh", "-c", ":").stdout)["confinement"]
+    usual = json.loads(ctl("run", "--json", "--", "sh", "-c", ":").stdout)["confinement"]
+    assert opened["exceptions"] == ["network=host", "exec_tmp"]
+    assert usual["exceptions"] == []
+    assert set(usual["enforced"]) - set(opened["enforced"]) == {"network"}
+    assert opened["missing"] == usual["missing"] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--ro-bind", ""), ("--ro-bind", ".:"), ("--ro-bind", ".:data"), ("--ro-bind", ".:/bin/x"),
+        ("--ro-bind", ".:/a/../b"), ("--ro-bind", ":/data"), ("--network", "some"),
+        ("--ro-bind", "a:/data", "--ro-bind", "b:/data"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_opened_is_a_usage_error(ctl, here: Path, words: tuple[str, ...]) -> None:
+    assert ctl("run", *words, "--", "sh", "-c", ":").returncode == 2
+    assert ctl("run", "--ro-bind", ".:/data", "--", "sh", "-c", ":").returncode == 0
+
+
+def test_a_plugin_gets_files_and_gives_them_back(ctl, here: Path) -> None:
+    (here / "in").write_text("text\n")
+    script = here / "twice.py"
+    script.write_text(
+        "#!/usr/bin/python3\nopen('/workspace/out', 'w').write(open('/workspace/in').read())\n"
+    )
+    script.chmod(0o755)
+    result = ctl("plugin", "run", "--copy-in", "in", "--copy-out", "out", "./twice.py")
+    assert result.returncode == 0
+    assert (here / "out").read_text() == "text\n"

@@ -9,7 +9,17 @@ import pytest
 
 from oxgen import Request, UsageError
 
-GOOD = ["a", "a/b", ".hidden", "a..b", "...", "a\nb", "\udcff", "x" * 255, "/".join(["y" * 200] * 5)]
+GOOD = [
+    "a",
+    "a/b",
+    ".hidden",
+    "a..b",
+    "...",
+    "a\nb",
+    "\udcff",
+    "x" * 255,
+    "/".join(["y" * 200] * 5),
+]
 BAD = [
     "", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", "a\0b", "x" * 256,
     "/".join(["y" * 200] * 6), "\ud800", b"a", 3, None, Path("a"),
@@ -24,13 +34,15 @@ def test_names_below_the_workspace_are_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_other_names_are_refused_for_both(name: Any) -> None:
-    with pytest.raises(UsageError, match="^files: "):
+    with pytest.raises(UsageError, match=r"^files: "):
         Request(["x"], files={name: b""})
-    with pytest.raises(UsageError, match="^collect: "):
+    with pytest.raises(UsageError, match=r"^collect: "):
         Request(["x"], collect=[name])
 
 
-@pytest.mark.parametrize("files", [{"a": "text"}, {"a": None}, {"a": 3}, ["a"], "a", 3, {"a": [b""]}])
+@pytest.mark.parametrize(
+    "files", [{"a": "text"}, {"a": None}, {"a": 3}, ["a"], "a", 3, {"a": [b""]}]
+)
 def test_contents_are_bytes_or_paths(files: Any) -> None:
     with pytest.raises(UsageError, match="bytes"):
         Request(["x"], files=files)
