@@ -32,7 +32,7 @@ Examples:
   0xgenctl run -- echo hello
   0xgenctl run --wall-limit 5s --memory-limit 64M -- sh -c 'echo started'
   0xgenctl run --env MODE=quick --cwd /tmp -- sh -c 'echo $MODE in $PWD'
-  0xgenctl run --copy-in /etc/hostname --copy-out h -- sh -c 'read h <hostname; echo $h >h'
+  0xgenctl run --copy-in /etc/hosts -- sh -c 'read first <hosts; echo $first'
   0xgenctl run --json-status-fd 3 -- sh -c 'echo hello' 3>status.json
 
 \b
@@ -94,8 +94,9 @@ def run(
 ) -> None:
     """Run CMD with ARGS in a sandbox: no network, no files but its own, limits on everything.
 
-    CMD with a slash is a path; without one it is looked up in PATH. Nothing else is there inside: a
-    file that ARGS name is not, unless it is copied in. Its stdin is empty.
+    CMD with a slash is a path; without one it is looked up in PATH. Nothing else is copied in: a
+    file that ARGS name is not there inside, unless --copy-in or --ro-bind says so. Its stdin is
+    empty.
 
     Its output is copied to stdout and stderr. Where their reader goes away (| head), the rest is
     dropped and the run goes on to its own end or limit.
