@@ -47,6 +47,8 @@ enum ox_stage {
     OX_STAGE_NO_NEW_PRIVS,
     OX_STAGE_SECCOMP,
     OX_STAGE_WARDEN,
+    /* one launch: what is put into the workspace before it */
+    OX_STAGE_FILES,
     /* one launch: between clone and exec */
     OX_STAGE_OOM_SCORE,
     OX_STAGE_FORK,
@@ -176,13 +178,21 @@ int ox_launcher_stop(struct ox_launcher *launcher, int wait_ms);
 enum ox_feature {
     OX_FEATURE_PROC = 1,
     OX_FEATURE_DEV = 2,
-    OX_FEATURE_ETC = 4
+    OX_FEATURE_ETC = 4,
+    /* The two that take something away. */
+    OX_FEATURE_EXEC = 8,         /* the writable places are mounted without noexec */
+    OX_FEATURE_HOST_NETWORK = 16 /* the cell is in the launcher's own network namespace */
+};
+
+enum ox_mount_flag {
+    OX_MOUNT_NOEXEC = 1
 };
 
 /* What a descriptor opened by the caller becomes inside a cell: a read-only mount. */
 struct ox_mount {
     const char *destination; /* absolute, normalised, inside the cell */
     int fd;
+    int flags; /* enum ox_mount_flag */
 };
 
 struct ox_cell_spec {
@@ -305,6 +315,9 @@ struct ox_run_spec {
     /* For so long after the request, at most a millisecond, a step looks for the end without sleeping:
      * to be roused costs more than a short program takes. Not while others want the processor. */
     int64_t spin_ns;
+    /* What is put into the workspace before the program starts: descriptor of an archive, see struct
+     * ox_file_head; -1: nothing. */
+    int files;
 };
 
 struct ox_outcome {
@@ -322,6 +335,7 @@ struct ox_outcome {
     int undelivered; /* a COPY sink failed, and not because its reader had gone */
     int apart;       /* the warden took the request on another processor than the caller's */
     int emptied;     /* the warden saw the last process of the run go */
+    uint32_t file;   /* of stage files: the one of the archive that could not be put in, from 0 */
 };
 
 enum ox_progress {
@@ -362,6 +376,36 @@ void ox_run_free(struct ox_run *run);
 
 /* The same for a run that *run holds, which is NULL then. */
 void ox_run_release(struct ox_run **run);
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+/* An archive is files one after another: this head, the name (relative, no NUL), the content. */
+struct ox_file_head {
+    uint64_t size;
+    uint32_t mode;
+    uint32_t name_size;
+};
+
+struct ox_collected {
+    int fd;        /* of a regular file, for reading; -1: none */
+    int errnum;    /* why there is none */
+    uint32_t mode; /* st_mode of what has that name; 0: nothing has, or it cannot be looked at */
+};
+
+struct ox_collection {
+    uint32_t count;
+    struct ox_collected files[64];
+};
+
+/* After the end of a run, when the warden has seen its last process go, and before the cell is given
+ * back: open count files of the workspace, at most 64. names are relative to it, each ended by NUL.
+ * Each is opened with the rights of a plugin, and only where no part of the name is a link and the
+ * last is a regular file. On failure the cell is of no use any more. */
+int ox_cell_collect(const struct ox_cell *cell, const char *names, uint32_t names_size,
+                    uint32_t count, int wait_ms, struct ox_collection *ret_collection);
+
+/* Close what it holds; an empty one holds nothing. */
+void ox_collection_close(struct ox_collection *collection);
 
 /* --- many runs -------------------------------------------------------------------------------- */
 

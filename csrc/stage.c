@@ -38,6 +38,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_NO_NEW_PRIVS] = "no_new_privs",
     [OX_STAGE_SECCOMP] = "seccomp",
     [OX_STAGE_WARDEN] = "warden",
+    [OX_STAGE_FILES] = "files",
     [OX_STAGE_OOM_SCORE] = "oom_score",
     [OX_STAGE_FORK] = "fork",
     [OX_STAGE_SESSION] = "session",

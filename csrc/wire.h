@@ -20,6 +20,8 @@
 /* kernel: SCM_MAX_FD is 253 */
 #define OX_FDS_MAX 240u
 #define OX_RLIMITS_MAX 8u
+/* names of one collect request */
+#define OX_COLLECT_MAX 64u
 
 enum ox_message {
     OX_MESSAGE_HELLO = 1,
@@ -29,6 +31,9 @@ enum ox_message {
     OX_MESSAGE_KILL,
     OX_MESSAGE_STARTED,
     OX_MESSAGE_ENDED,
+    OX_MESSAGE_PUT,
+    OX_MESSAGE_COLLECT,
+    OX_MESSAGE_COLLECTED,
 };
 
 struct ox_wire_hello {
@@ -61,6 +66,7 @@ struct ox_wire_create {
     int64_t disk_bytes;
     char digest[OX_DIGEST_SIZE + 1];
     char pad[7];
+    uint8_t mount_flags[OX_MOUNTS_MAX];
 };
 
 /* Bits of ox_wire_create_reply.counters. */
@@ -114,6 +120,30 @@ struct ox_wire_report {
     struct ox_error error;
     int32_t strays;
     int32_t processor; /* on which the warden took the request; -1: not known */
+    uint32_t file;     /* stage files: which one of the archive, from 0 */
+};
+
+/* Descriptor: an archive of files for the workspace (struct ox_file_head). Not answered: the launch that follows fails if
+ * this did. */
+struct ox_wire_put {
+    uint32_t kind;
+    uint32_t reserved;
+};
+
+/* Followed by names below the workspace, each ended by NUL. */
+struct ox_wire_collect {
+    uint32_t kind;
+    uint32_t count;
+};
+
+/* The answer: a descriptor for each row without an error, in their order. */
+struct ox_wire_collected {
+    uint32_t kind;
+    uint32_t count;
+    struct ox_wire_collected_row {
+        int32_t errnum;
+        uint32_t mode; /* st_mode; 0: there is no such file */
+    } rows[OX_COLLECT_MAX];
 };
 
 #endif

@@ -32,8 +32,8 @@ from .limits import GIB, KIB, MIB, Limits
 from .many import map
 from .process import Process, probe, run, spawn
 from .request import Request
-from .result import Completed, Confinement, Output, Termination, Usage
-from .sandbox import Enforce, Sandbox
+from .result import Collected, Completed, Confinement, Output, Termination, Usage
+from .sandbox import Enforce, Mount, Sandbox
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ __all__ = [
     "MIB",
     "CapabilityError",
     "CaptureError",
+    "Collected",
     "Completed",
     "Confinement",
     "Enforce",
@@ -53,6 +54,7 @@ __all__ = [
     "Limits",
     "LostError",
     "ManifestError",
+    "Mount",
     "Output",
     "OxgenError",
     "Process",

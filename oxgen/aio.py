@@ -19,7 +19,15 @@ import select
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from types import TracebackType
 
 from . import _launch
@@ -42,6 +50,8 @@ async def run(
     sandbox: Sandbox | None = None,
     limits: Limits | None = None,
     input: bytes | None = None,
+    files: Mapping[str, bytes | os.PathLike[str]] | None = None,
+    collect: Sequence[str] = (),
     capture_output: bool = True,
     check: bool = False,
     tenant: str = "",
@@ -62,6 +72,8 @@ async def run(
         capture_output=capture_output,
         tenant=tenant,
         task_id=task_id,
+        files=files,
+        collect=collect,
     )
     crowd = _crowd()
     changed = asyncio.Event()
@@ -84,12 +96,22 @@ async def spawn(
     *,
     sandbox: Sandbox | None = None,
     limits: Limits | None = None,
+    files: Mapping[str, bytes | os.PathLike[str]] | None = None,
+    collect: Sequence[str] = (),
     tenant: str = "",
     task_id: str | None = None,
     launcher: _launch.Launcher | None = None,
 ) -> Process:
     """Start a program in a cell and return once it has started; raises as ``run`` does."""
-    request = Request(args, sandbox=sandbox, limits=limits, tenant=tenant, task_id=task_id)
+    request = Request(
+        args,
+        sandbox=sandbox,
+        limits=limits,
+        tenant=tenant,
+        task_id=task_id,
+        files=files,
+        collect=collect,
+    )
     process = Process(request, _crowd(), launcher or _launch.default_launcher())
     try:
         await process._start()

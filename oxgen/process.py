@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from . import _launch
@@ -36,6 +36,8 @@ def run(
     sandbox: Sandbox | None = None,
     limits: Limits | None = None,
     input: bytes | None = None,
+    files: Mapping[str, bytes | os.PathLike[str]] | None = None,
+    collect: Sequence[str] = (),
     capture_output: bool = False,
     check: bool = False,
     tenant: str = "",
@@ -45,7 +47,10 @@ def run(
     """Run a program in a cell and wait until it and everything it started is gone.
 
     ``args[0]`` with a slash is a path of the host, without one it is looked up in the caller's
-    PATH; inside the cell it is ``/bin/<basename>``. stdin is ``input`` or empty. stdout and stderr
+    PATH; inside the cell it is ``/bin/<basename>``. stdin is ``input`` or empty. ``files`` are put
+    into /workspace before the start: names below it, and for each its content (bytes) or a file of
+    the host (``pathlib.Path``). ``collect`` names files of /workspace that are read back when
+    everything has ended: ``Completed.collected``. stdout and stderr
     are kept with ``capture_output``, else copied on to the caller's descriptors 1 and 2.
     Reaching a limit is a result, not an exception: read ``Completed.termination``. Returns at the
     latest one second after ``wall_seconds``, counted from the launch, unless the caller's own
@@ -54,7 +59,14 @@ def run(
     kills the run before it is passed on; its attribute ``completed`` then says how the run ended.
     """
     request = Request(
-        args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
+        args,
+        sandbox=sandbox,
+        limits=limits,
+        input=input,
+        tenant=tenant,
+        task_id=task_id,
+        files=files,
+        collect=collect,
     )
     program, plan = _launch.planned(request)
     order = _launch.Order(
@@ -65,6 +77,8 @@ def run(
         stdout=_launch.standard_stream(1, capture=capture_output),
         stderr=_launch.standard_stream(2, capture=capture_output),
         task_id=task_id,
+        files=_launch.archive_of(request),
+        collect=request.collect,
     )
     completed = _launch.carry_out(launcher or _launch.default_launcher(), order)
     if check:
@@ -77,6 +91,8 @@ def spawn(
     *,
     sandbox: Sandbox | None = None,
     limits: Limits | None = None,
+    files: Mapping[str, bytes | os.PathLike[str]] | None = None,
+    collect: Sequence[str] = (),
     tenant: str = "",
     task_id: str | None = None,
     launcher: _launch.Launcher | None = None,
@@ -86,7 +102,15 @@ def spawn(
     stdin, stdout and stderr are pipes (``Process.stdin`` and so on). A reader that does not read
     holds the program up; all limits hold whether or not anybody waits. Raises as ``run`` does.
     """
-    request = Request(args, sandbox=sandbox, limits=limits, tenant=tenant, task_id=task_id)
+    request = Request(
+        args,
+        sandbox=sandbox,
+        limits=limits,
+        tenant=tenant,
+        task_id=task_id,
+        files=files,
+        collect=collect,
+    )
     return Process(request, launcher or _launch.default_launcher())
 
 
@@ -198,6 +222,8 @@ class Process(Closes):
                 task_id=request.task_id,
                 confirm=True,
                 wake=self._wake,
+                files=_launch.archive_of(request),
+                collect=request.collect,
             )
             lease, execution = _launch.begin(launcher, order)
             try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal as signals
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import LaunchError, OxgenError, RunFailedError, UnsupportedError
 from .limits import Limits
 
 __all__ = [
+    "Collected",
     "Completed",
     "Confinement",
     "Output",
@@ -73,7 +75,9 @@ class Confinement:
 
     ``cause`` and ``remedy`` say why ``missing`` is not empty. ``weaker`` names what is weaker than
     root could have it although every property holds (docs/architecture.md): ``groups``, ``uid``,
-    ``devices``.
+    ``devices``. ``exceptions`` are what the policy itself opened: ``network=host`` (``network`` is
+    then neither enforced nor missing), ``exec_tmp``, ``mount=PLACE`` for each mount, with ``,exec``
+    where it is executable.
     """
 
     level: str | None
@@ -83,6 +87,25 @@ class Confinement:
     weaker: tuple[str, ...] = ()
     cause: str = ""
     remedy: str = ""
+    exceptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What was found in /workspace under a name that ``collect`` asked for.
+
+    ``content`` is None where nothing was read, and ``skipped`` then says why: ``missing``,
+    ``link`` (the file, or a directory on the way, is a symbolic link, or the latter is no directory
+    at all), ``directory``, ``pipe``, ``socket``, ``device``, ``unreadable`` (the run took its own
+    right to read it away), ``lost`` (the cell was gone with its files before they could be read),
+    ``failed``. ``size_bytes`` is the file's own size: more than what ``content`` holds where
+    ``truncated``.
+    """
+
+    content: bytes | None = None
+    size_bytes: int = 0
+    truncated: bool = False
+    skipped: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +125,8 @@ class Completed:
     started_at: str
     task_id: str | None = None
     artifact_digest: str | None = None
+    #: By the names that ``collect`` gave.
+    collected: Mapping[str, Collected] = field(default_factory=dict)
 
     def check_returncode(self) -> None:
         """Raise ``RunFailedError`` unless the run exited by itself with status 0."""
@@ -164,6 +189,16 @@ def status_object(
             "enforced": list(box.enforced),
             "missing": list(box.missing),
             "weaker": list(box.weaker),
+            "exceptions": list(box.exceptions),
+        },
+        "collected": {
+            name: {
+                "bytes": None if found.content is None else len(found.content),
+                "size_bytes": found.size_bytes,
+                "truncated": found.truncated,
+                "skipped": found.skipped or None,
+            }
+            for name, found in completed.collected.items()
         },
         "integrity": integrity,
         "error": None,
@@ -206,7 +241,9 @@ def error_status(
             "enforced": [],
             "missing": list(exc.missing) if isinstance(exc, UnsupportedError) else [],
             "weaker": [],
+            "exceptions": [],
         },
+        "collected": {},
         "integrity": integrity,
         "error": {
             "stage": stage or type(exc).__name__.removesuffix("Error").lower(),

@@ -258,8 +258,9 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
         r = ox_tree_of(works->user.is_own, request->mounts[i], &trees->fds[i]);
         if (r < 0)
             return ox_fail(OX_STAGE_TREE, r, ret_error);
-        trees->places[i] =
-            (struct ox_tree){ .fd = trees->fds[i], .destination = request->destinations[i] };
+        trees->places[i] = (struct ox_tree){ .fd = trees->fds[i],
+                                             .destination = request->destinations[i],
+                                             .flags = request->mount_flags[i] };
         trees->count = i + 1;
     }
     if ((request->features & OX_FEATURE_DEV) != 0) {
@@ -291,8 +292,9 @@ static pid_t clone_child(int *ret_pidfd)
 static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *spec,
                             struct ox_kept_cell *cell, const int *pair)
 {
+    int own_net = (spec->features & OX_FEATURE_HOST_NETWORK) == 0;
     pid_t pid;
-    int r = ox_net_enter(&works->nets, &cell->net);
+    int r = own_net ? ox_net_enter(&works->nets, &cell->net) : 0;
 
     if (r < 0)
         return r;
@@ -307,7 +309,8 @@ static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *s
     r = pid < 0 && r == 0 ? -errno : r;
     if (r < 0)
         cell->pidfd = -1;
-    if ((spec->is_placed && ox_space_leave(&works->spaces) < 0) || ox_net_leave(&works->nets) < 0)
+    if ((spec->is_placed && ox_space_leave(&works->spaces) < 0) ||
+        (own_net && ox_net_leave(&works->nets) < 0))
         return -ENOTRECOVERABLE;
     return r < 0 ? r : pid;
 }

@@ -81,6 +81,7 @@ struct ox_cell_request {
     uint32_t mounts_count;
     const char *destinations[200];
     int mounts[200];
+    uint8_t mount_flags[200]; /* enum ox_mount_flag */
 };
 
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and

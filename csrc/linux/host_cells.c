@@ -130,6 +130,7 @@ int ox_cell_request(const struct ox_launcher *launcher, const struct ox_cell_spe
     r = append(strings, sizeof(strings), &used, spec->entry);
     for (uint32_t i = 0; i < spec->mounts_count && r == 0; i++) {
         fds[1 + i] = spec->mounts[i].fd;
+        head.mount_flags[i] = (uint8_t)spec->mounts[i].flags;
         r = append(strings, sizeof(strings), &used, spec->mounts[i].destination);
     }
     if (r == 0)

@@ -206,13 +206,14 @@ static int make_inner_root(void)
 static int make_writable(const struct ox_jail_spec *spec, int jail)
 {
     int64_t bytes = spec->disk_bytes < 0 ? DISK_UNBOUNDED : spec->disk_bytes;
+    unsigned long noexec = (spec->features & OX_FEATURE_EXEC) != 0 ? 0 : MS_NOEXEC;
     char options[128];
 
     (void)snprintf(options, sizeof(options), "mode=0755,size=%" PRId64 ",nr_inodes=%" PRId64, bytes,
                    bytes / BYTES_PER_INODE + INODES_SPARE);
     /* No access times: the next run of the tenancy would see when the last one looked. */
-    if (mount("oxgen", "writable", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME,
-              options) < 0)
+    if (mount("oxgen", "writable", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOATIME | noexec, options) <
+        0)
         return -errno;
 
     for (size_t i = 0; i < sizeof(writables) / sizeof(writables[0]); i++) {
@@ -261,8 +262,10 @@ static int make_mounts(const struct ox_jail_spec *spec, int jail)
     int r;
 
     for (uint32_t i = 0; i < spec->trees_count; i++) {
+        unsigned long noexec = (spec->trees[i].flags & OX_MOUNT_NOEXEC) != 0 ? MS_NOEXEC : 0;
+
         r = place_tree(jail, spec->trees[i].fd, spec->trees[i].destination,
-                       MS_RDONLY | MS_NOSUID | MS_NODEV);
+                       MS_RDONLY | MS_NOSUID | MS_NODEV | noexec);
         if (r < 0)
             return r;
     }
@@ -296,20 +299,29 @@ static int make_proc(void)
     return mount("proc", "jail/proc", "proc", flags, "subset=pid,hidepid=2") < 0 ? -errno : 0;
 }
 
-static int make_etc(void)
+/* With the host's network its own hosts file and its resolver's are mounted. */
+static int make_etc(int host_network)
 {
-    static const char *const files[][2] = {
-        { "jail/etc/passwd", "root:x:0:0:root:/:/bin/false\n"
-                             "nobody:x:65534:65534:nobody:/home/plugin:/bin/false\n" },
-        { "jail/etc/group", "root:x:0:\nnogroup:x:65534:\n" },
-        { "jail/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n" },
-        { "jail/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n" },
+    static const struct {
+        const char *path;
+        const char *text;
+        const char *with_network; /* NULL: it is mounted */
+    } files[] = {
+#define BOTH(text) text, text
+        { "jail/etc/passwd", BOTH("root:x:0:0:root:/:/bin/false\n"
+                                  "nobody:x:65534:65534:nobody:/home/plugin:/bin/false\n") },
+        { "jail/etc/group", BOTH("root:x:0:\nnogroup:x:65534:\n") },
+        { "jail/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", NULL },
+        { "jail/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n",
+          "passwd: files\ngroup: files\nhosts: files dns\n" },
+#undef BOTH
     };
 
     if (mkdir("jail/etc", 0755) < 0 && errno != EEXIST)
         return -errno;
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        int r = write_file(files[i][0], files[i][1]);
+        const char *text = host_network ? files[i].with_network : files[i].text;
+        int r = text == NULL ? 0 : write_file(files[i].path, text);
 
         if (r < 0)
             return r;
@@ -395,7 +407,7 @@ int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_
     }
     if ((spec->features & OX_FEATURE_ETC) != 0) {
         stage = OX_STAGE_ETC;
-        r = make_etc();
+        r = make_etc((spec->features & OX_FEATURE_HOST_NETWORK) != 0);
         if (r < 0)
             goto out;
     }

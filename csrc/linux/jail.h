@@ -9,6 +9,7 @@
 struct ox_tree {
     int fd;
     const char *destination;
+    uint32_t flags; /* enum ox_mount_flag */
 };
 
 struct ox_jail_spec {

@@ -4,6 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
+#define FEATURES \
+    ((uint32_t)(OX_FEATURE_PROC | OX_FEATURE_DEV | OX_FEATURE_ETC | OX_FEATURE_EXEC | \
+                OX_FEATURE_HOST_NETWORK))
+
 static int is_component(const char *name, size_t length)
 {
     if (length == 0 || length > 255 || memchr(name, '/', length) != NULL)
@@ -45,7 +49,7 @@ int ox_unpack_create(const union ox_request *message, size_t size, const int *fd
     if (size <= sizeof(*head) || end[-1] != '\0' || head->mounts_count > OX_MOUNTS_MAX ||
         fds_count != 1 + (size_t)head->mounts_count)
         return -EBADMSG;
-    if ((head->features & ~(uint32_t)(OX_FEATURE_PROC | OX_FEATURE_DEV | OX_FEATURE_ETC)) != 0)
+    if ((head->features & ~FEATURES) != 0)
         return -EINVAL;
     if (head->digest[0] != '\0' && !is_digest(head->digest))
         return -EINVAL;
@@ -55,8 +59,9 @@ int ox_unpack_create(const union ox_request *message, size_t size, const int *fd
         return -EINVAL;
     at += strlen(at) + 1;
     for (uint32_t i = 0; i < head->mounts_count; i++) {
-        if (at >= end || !is_destination(at))
+        if (at >= end || !is_destination(at) || (head->mount_flags[i] & ~OX_MOUNT_NOEXEC) != 0)
             return -EINVAL;
+        ret_request->mount_flags[i] = head->mount_flags[i];
         ret_request->destinations[i] = at;
         ret_request->mounts[i] = fds[1 + i];
         at += strlen(at) + 1;

@@ -20,6 +20,7 @@
 #include "../posix/system.h"
 #include "../posix/steps.h"
 #include "../wire.h"
+#include "files.h"
 #include "jail.h"
 #include "missing.h"
 #include "rlimits.h"
@@ -186,6 +187,9 @@ struct request {
 static struct request request;
 static char *pointers[OX_POINTERS_MAX + 2];
 static struct ox_error report;
+/* Of the files that were put in for the launch to come. */
+static struct ox_error put;
+static uint32_t put_file;
 static char child_stack[64 * 1024] __attribute__((aligned(64)));
 
 /* Split the strings: path, cwd, arguments, environment. -EBADMSG when they do not add up. */
@@ -364,6 +368,10 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
     if (r < 0) {
         (void)ox_fail(OX_STAGE_REQUEST, r, &reply.error);
         tree.empty = 1;
+    } else if (put.stage != OX_STAGE_NONE) {
+        reply.error = put;
+        reply.file = put_file;
+        tree.empty = 1;
     } else {
         memcpy(plan.fds, fds, sizeof(int) * fds_count);
         tree.leader = launch(&plan, oom_score, &reply.error);
@@ -390,6 +398,81 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
     ox_close_all(fds, fds_count);
 }
 
+/* --- files ------------------------------------------------------------------------------------ */
+
+static int files_main(void *task)
+{
+    ox_files_work(task);
+    _exit(0);
+}
+
+/* The warden is blind until it is done, as it is until a program has started: whoever waits for it
+ * outside has the deadline. */
+static void work_on_files(struct ox_files_task *task, unsigned long flags)
+{
+    pid_t pid;
+
+    task->root = OX_JAIL_ROOT;
+    task->workspace = "/workspace";
+    task->uid = task->gid = PLUGIN_ID;
+    /* Killed on the way, unless it says otherwise. */
+    task->errnum = ECHILD;
+    pid = clone(files_main, child_stack + sizeof(child_stack),
+                (int)(CLONE_VM | CLONE_VFORK | SIGCHLD | flags), task);
+    if (pid < 0) {
+        task->errnum = errno;
+        return;
+    }
+    while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+        continue;
+}
+
+static void put_files(size_t size, int *fds, size_t fds_count)
+{
+    struct ox_files_task task = { .archive = fds_count == 1 ? fds[0] : -1 };
+
+    if (size != sizeof(struct ox_wire_put) || fds_count != 1)
+        task.errnum = EBADMSG;
+    else
+        work_on_files(&task, 0);
+    ox_close_all(fds, fds_count);
+    if (put.stage == OX_STAGE_NONE && task.errnum != 0) {
+        put = (struct ox_error){ OX_STAGE_FILES, task.errnum };
+        put_file = task.file;
+    }
+}
+
+/* Only ever between two runs: while a program runs, supervise() hears nothing but a kill. Nobody is
+ * there who could change a name after it was looked at. */
+static void collect_files(int socket, size_t size)
+{
+    const struct ox_wire_collect *head = (const struct ox_wire_collect *)(const void *)&request;
+    const char *names = (const char *)&request + sizeof(*head);
+    struct ox_wire_collected reply = { .kind = OX_MESSAGE_COLLECTED };
+    int fds[OX_COLLECT_MAX], given[OX_COLLECT_MAX];
+    struct ox_files_task task = { .archive = -1, .names = names, .rows = reply.rows, .fds = fds };
+    size_t given_count = 0;
+
+    if (size > sizeof(*head) && head->count <= OX_COLLECT_MAX &&
+        ox_files_are_names(names, size - sizeof(*head), head->count))
+        reply.count = task.count = head->count;
+    for (uint32_t i = 0; i < task.count; i++) {
+        reply.rows[i].errnum = ECHILD;
+        fds[i] = -1;
+    }
+    /* The descriptors that it opens are to be ours. */
+    work_on_files(&task, CLONE_FILES);
+    for (uint32_t i = 0; i < task.count; i++) {
+        if (task.errnum != 0)
+            reply.rows[i].errnum = task.errnum;
+        if (fds[i] >= 0 && reply.rows[i].errnum == 0)
+            given[given_count++] = fds[i];
+    }
+    if (ox_send(socket, &reply, sizeof(reply), NULL, 0, given, given_count) < 0)
+        _exit(0);
+    ox_close_all(fds, task.count);
+}
+
 void ox_warden_serve(int socket, int oom_score, int signals)
 {
     for (;;) {
@@ -405,6 +488,16 @@ void ox_warden_serve(int socket, int oom_score, int signals)
             size = 0;
         if ((size_t)size >= sizeof(uint32_t) && request.head.kind == OX_MESSAGE_KILL)
             continue; /* the run that it was meant for has ended by itself */
+        if ((size_t)size >= sizeof(uint32_t) && request.head.kind == OX_MESSAGE_PUT) {
+            put_files((size_t)size, fds, fds_count);
+            continue;
+        }
+        if ((size_t)size >= sizeof(uint32_t) && request.head.kind == OX_MESSAGE_COLLECT) {
+            ox_close_all(fds, fds_count);
+            collect_files(socket, (size_t)size);
+            continue;
+        }
         serve_one(socket, oom_score, signals, (size_t)size, fds, fds_count);
+        put = (struct ox_error){ OX_STAGE_NONE, 0 };
     }
 }

@@ -51,3 +51,10 @@ int ox_request_send(int socket, const struct ox_run_spec *spec, const int *strea
     return ox_send(socket, &head, sizeof(head), spec->strings, spec->strings_size, fds,
                    spec->broker >= 0 ? 4 : 3);
 }
+
+int ox_request_put(int socket, int archive)
+{
+    struct ox_wire_put head = { .kind = OX_MESSAGE_PUT };
+
+    return ox_send(socket, &head, sizeof(head), NULL, 0, &archive, 1);
+}

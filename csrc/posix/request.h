@@ -7,4 +7,7 @@
 /* Send it with the program's ends of its three streams. -E2BIG: too many or too long strings. */
 int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams);
 
+/* Ask for the files of an archive to be put in before the launch that follows. */
+int ox_request_put(int socket, int archive);
+
 #endif

@@ -149,6 +149,7 @@ static int read_report(struct ox_run *run)
         return 1;
     if (size == (ssize_t)sizeof(report) && report.kind == OX_MESSAGE_ENDED) {
         run->outcome.error = report.error;
+        run->outcome.file = report.file;
         run->outcome.status = report.status;
         run->outcome.strays = report.strays;
         run->outcome.emptied = 1;

@@ -141,7 +141,10 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
 
     run->processor = ox_processor_now();
     stage = OX_STAGE_REQUEST;
-    r = ox_request_send(run->socket, spec, theirs);
+    /* Both under the same deadline: the wall limit covers what is put in. */
+    r = spec->files < 0 ? 0 : ox_request_put(run->socket, spec->files);
+    if (r == 0)
+        r = ox_request_send(run->socket, spec, theirs);
     /* A dead warden: the cell was lost before this run began, nothing ran. */
     if (r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE)
         stage = OX_STAGE_WARDEN;

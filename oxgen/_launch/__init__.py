@@ -17,7 +17,7 @@ from .launcher import (
 from .levels import AUTOMATIC
 from .loop import deliver
 from .native import stages
-from .order import Order, Plan, Stream, plan_of, planned, standard_stream
+from .order import Order, Plan, Stream, archive_of, plan_of, planned, standard_stream
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
@@ -37,6 +37,7 @@ __all__ = [
     "PoolStats",
     "Program",
     "Stream",
+    "archive_of",
     "begin",
     "build",
     "carry_out",

@@ -13,6 +13,7 @@ from ..limits import Limits
 from ..result import Confinement
 from ..sandbox import Sandbox
 from .levels import Demand, demand_of
+from .mounts import Opened, open_place
 from .native import ffi, lib
 from .program import Program
 
@@ -31,9 +32,17 @@ class Tenancy:
     tenant: str
     demand: Demand
     cpu_is_bound: bool
+    opened: Opened | None = None
 
     @classmethod
-    def of(cls, program: Program, limits: Limits, box: Sandbox, tenant: str) -> Tenancy:
+    def of(
+        cls,
+        program: Program,
+        limits: Limits,
+        box: Sandbox,
+        tenant: str,
+        opened: Opened | None = None,
+    ) -> Tenancy:
         """Return the tenancy of a run."""
         return cls(
             program.identity,
@@ -44,6 +53,7 @@ class Tenancy:
             tenant,
             demand_of(box),
             limits.cpu_seconds is not None,
+            opened,
         )
 
 
@@ -92,7 +102,8 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     """Fill ``struct ox_cell_spec``; the second value keeps its memory alive."""
     tenancy, program = recipe.tenancy, recipe.program
     mounts = program.needed.mounts
-    rows = ffi.new("struct ox_mount[]", max(len(mounts), 1))
+    places = () if tenancy.opened is None else tenancy.opened.mounts
+    rows = ffi.new("struct ox_mount[]", max(len(mounts) + len(places), 1))
     kept: list[Any] = [rows]
     for row, (inside, outside) in zip(rows, mounts, strict=False):
         try:
@@ -104,6 +115,13 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
         text = ffi.new("char[]", os.fsencode(inside))
         kept.append(text)
         row.destination = text
+    # After what the runtime needs: they are at the places that the policy names.
+    for row, place in zip(rows[len(mounts) : len(mounts) + len(places)], places, strict=True):
+        row.fd = open_place(place)
+        opened.callback(os.close, row.fd)
+        text = ffi.new("char[]", os.fsencode(place.destination))
+        kept.append(text)
+        row.destination, row.flags = text, 0 if place.executable else lib.OX_MOUNT_NOEXEC
     spec = ffi.new("struct ox_cell_spec *")
     entry = ffi.new("char[]", os.fsencode(program.entry))
     digest = ffi.NULL if program.digest is None else ffi.new("char[]", program.digest.encode())
@@ -112,8 +130,11 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     spec.features = 0
     if program.needed.system:
         spec.features = lib.OX_FEATURE_PROC | lib.OX_FEATURE_DEV | lib.OX_FEATURE_ETC
+    if tenancy.opened is not None:
+        spec.features |= lib.OX_FEATURE_EXEC if tenancy.opened.exec_tmp else 0
+        spec.features |= lib.OX_FEATURE_HOST_NETWORK if tenancy.opened.host_network else 0
     spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
     spec.processes = -1 if tenancy.processes is None else tenancy.processes
     spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
-    spec.mounts, spec.mounts_count = rows, len(mounts)
+    spec.mounts, spec.mounts_count = rows, len(mounts) + len(places)
     return spec, kept

@@ -15,9 +15,10 @@ from ..request import Request
 from ..result import Completed
 from . import keeper
 from .execution import Execution, interruptible_ms
+from .files import Archive
 from .launcher import Launcher, Lease, Turn
 from .loop import Loop, deliver, kill_all
-from .order import CAPTURE, NOTHING, Order, Plan, Stream, planned
+from .order import CAPTURE, NOTHING, Order, Plan, Stream, archive_of, planned
 from .program import Program
 from .turnlock import TurnLock
 
@@ -47,6 +48,7 @@ class Job:
         "ended",
         "execution",
         "failure",
+        "files",
         "launcher",
         "lease",
         "on_end",
@@ -80,6 +82,7 @@ class Job:
         self.on_end = on_end
         self.program: Program | None = None
         self.plan: Plan | None = None
+        self.files: Archive | None = None
         self.turn: Turn | None = None
         self.lease: Lease | None = None
         self.execution: Execution | None = None
@@ -152,6 +155,7 @@ class Crowd:
             try:
                 keeper.watch(self)
                 job.program, job.plan = planned(job.request)
+                job.files = archive_of(job.request)
                 self._take_turn(job, job.program, job.plan)
             except BaseException:
                 self._drop(job)
@@ -288,6 +292,8 @@ class Crowd:
             stderr=job.streams[2],
             task_id=request.task_id,
             confirm=job.on_start is not None,
+            files=job.files,
+            collect=request.collect,
         )
         try:
             execution = Execution(job.lease, order)
@@ -338,7 +344,7 @@ class Crowd:
                 job.execution = None
         self._give_back(job)
         job.turn = None
-        job.program = job.plan = None
+        job.program = job.plan = job.files = None
         self._jobs.discard(job)
         if not self._jobs:
             keeper.unwatch(self)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import LaunchError, LostError, OxgenError
-from ..result import Completed, Output, Usage
+from ..result import Collected, Completed, Output, Usage
 from ..timestamps import timestamp
-from . import ends
+from . import ends, files
 from .launcher import Launcher, Lease, Turn
 from .native import ffi, lib, stage_name
 from .order import Order
@@ -157,6 +157,8 @@ class Execution:
         lease.cell.apart = bool(outcome.apart)
         plan.is_short = outcome.wall_ns < _SHORT_NS
         peak, written = outcome.peak_memory_bytes, outcome.written
+        order = self._order
+        collected = self._collect() if order.collect else {}
         return Completed(
             args=plan.args,
             returncode=returncode,
@@ -176,11 +178,22 @@ class Execution:
             ),
             confinement=lease.cell.confinement,
             limits=plan.limits,
-            run_id=self._order.run_id,
+            run_id=order.run_id,
             started_at=self._started_at,
-            task_id=self._order.task_id,
-            artifact_digest=self._order.program.digest,
+            task_id=order.task_id,
+            artifact_digest=order.program.digest,
+            collected=collected,
         )
+
+    def _collect(self) -> dict[str, Collected]:
+        """Read back what was asked for. Its processes are gone: none can change it meanwhile."""
+        lease, names = self._lease, self._order.collect
+        if not lease.emptied:
+            return files.lost(names)
+        found, answered = files.collect(lease.cell.native, names, self._order.plan.limits)
+        if not answered:
+            lease.emptied = lease.reusable = False
+        return found
 
     def close(self) -> None:
         """Free the run; one that has not ended is killed first."""
@@ -194,7 +207,7 @@ class Execution:
     def _check(self, outcome: Any) -> None:
         if outcome.error.stage != lib.OX_STAGE_NONE:
             self._lease.reusable = self._lease.emptied = bool(outcome.emptied)
-            raise _never_ran(outcome.error, self._order)
+            raise _never_ran(outcome.error, self._order, outcome.file)
 
     def _outcome(self) -> Any:
         outcome = ffi.new("struct ox_outcome *")
@@ -274,8 +287,21 @@ def interruptible_ms(otherwise: int) -> int:
     return _MAIN_THREAD_SLICE_MS if main else otherwise
 
 
-def _never_ran(error: Any, order: Order) -> LaunchError:
+def _not_put_in(number: int, names: tuple[str, ...], file: int) -> LaunchError:
+    full = "raise disk_bytes, and memory_bytes with it: files there are memory"
+    return LaunchError(
+        "files",
+        number,
+        "cannot be put into the workspace: " + os.strerror(number),
+        remedy=full if number == errno.ENOSPC else "",
+        path=names[file] if file < len(names) else None,
+    )
+
+
+def _never_ran(error: Any, order: Order, file: int = 0) -> LaunchError:
     stage = stage_name(error.stage)
+    if stage == "files" and order.files is not None:
+        return _not_put_in(error.errnum, order.files.names, file)
     inside = f"/bin/{order.program.entry}"
     if stage == "workdir":
         return LaunchError(

@@ -61,10 +61,13 @@ def text_of(field: Any) -> str:
 def confinement(tenancy: Tenancy, native: Any) -> Confinement:
     """What a cell of this tenancy will enforce; ``native`` is the ``struct ox_launcher``.
 
-    A limit of None was not asked for, so it is neither enforced nor missing. Raises
-    ``UnsupportedError`` where something is missing that the tenancy requires.
+    A limit of None was not asked for, so it is neither enforced nor missing; nor is the host's
+    network, which is one of the exceptions that the policy makes. Raises ``UnsupportedError`` where
+    something is missing that the tenancy requires.
     """
+    opened = tenancy.opened
     asked = {
+        "network": opened is None or not opened.host_network,
         "memory_tree": tenancy.memory_bytes is not None,
         "cpu_tree": tenancy.cpu_is_bound,
         "processes": tenancy.processes is not None,
@@ -93,4 +96,5 @@ def confinement(tenancy: Tenancy, native: Any) -> Confinement:
         weaker=tuple(name for bit, name in enumerate(WEAKER) if native.weaker & 1 << bit),
         cause=cause if missing else "",
         remedy=remedy if missing else "",
+        exceptions=() if opened is None else opened.exceptions,
     )

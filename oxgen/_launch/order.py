@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +12,22 @@ from ..limits import Limits
 from ..request import Request
 from ..sandbox import Sandbox
 from .cells import Tenancy
+from .files import Archive
+from .mounts import Opened, opened_by
 from .native import ffi, lib
 from .program import Program, open_program
 
-__all__ = ["CAPTURE", "NOTHING", "Order", "Plan", "Stream", "plan_of", "planned", "standard_stream"]
+__all__ = [
+    "CAPTURE",
+    "NOTHING",
+    "Order",
+    "Plan",
+    "Stream",
+    "archive_of",
+    "plan_of",
+    "planned",
+    "standard_stream",
+]
 
 _FIXED_ENVIRONMENT = {
     "PATH": "/bin",
@@ -66,32 +78,41 @@ class Plan:
     )
 
     def __init__(
-        self, program: Program, args: tuple[str, ...], sandbox: Sandbox, limits: Limits, tenant: str
+        self,
+        program: Program,
+        args: tuple[str, ...],
+        sandbox: Sandbox,
+        limits: Limits,
+        tenant: str,
+        opened: Opened | None,
     ) -> None:
         self.args = args
         self.sandbox = sandbox
         self.limits = limits
-        self.tenancy = Tenancy.of(program, limits, sandbox, tenant)
+        self.tenancy = Tenancy.of(program, limits, sandbox, tenant, opened)
         #: Whether the last run of it ended so soon that its caller had better not sleep.
         self.is_short = False
         self._native = ffi.new("struct ox_run_spec *")
         self._set_strings(program)
         _set_limits(self._native, limits)
         self._native.named = program.needed.system
-        self._native.broker = self._native.wake = -1
+        self._native.broker = self._native.wake = self._native.files = -1
         #: Runs that are captured and nothing else differ in nothing: they share these.
         self._captured: dict[int, Any] = {}
 
     def spec(self, order: Order, spin_ns: int) -> tuple[Any, Any]:
         """Return the ``struct ox_run_spec *`` of a run, and what keeps its memory alive."""
         captured = self._capturing(spin_ns) if order.is_captured() else None
-        if captured is not None and order.broker < 0 and not order.env:
+        if captured is not None and order.broker < 0 and not order.env and order.files is None:
             return captured, self
         spec = ffi.new("struct ox_run_spec *", (captured or self._native)[0])
         kept: list[Any] = [self, spec]
         if order.env:
             kept.append(self._add_environment(spec, order.env))
         spec.broker = order.broker
+        if order.files is not None:
+            spec.files = order.files.descriptor
+            kept.append(order.files)
         if captured is not None:
             return spec, kept
         spec.wake, spec.confirm, spec.spin_ns = order.wake, order.confirm, spin_ns
@@ -146,15 +167,25 @@ def plan_of(
     program: Program, args: tuple[str, ...], sandbox: Sandbox, limits: Limits, tenant: str
 ) -> Plan:
     """Return the plan of a kind of run; the program keeps it for the next one."""
-    # By identity: the values are frozen, the plan holds them, and their hashes cost more than this.
-    key = (args, id(sandbox), id(limits), tenant)
+    # What it opens may be another file by now. The rest by identity: the values are frozen, the
+    # plan holds them, and their hashes cost more than this.
+    opened = opened_by(sandbox) if sandbox.opens else None
+    key = (args, id(sandbox), id(limits), tenant, opened)
     plan: Plan | None = program.plans.get(key)
     if plan is None:
-        plan = Plan(program, args, sandbox, limits, tenant)
+        plan = Plan(program, args, sandbox, limits, tenant, opened)
         if len(program.plans) >= _PLANS_MAX:
             program.plans.clear()
         program.plans[key] = plan
     return plan
+
+
+def archive_of(request: Request, limits: Limits | None = None) -> Archive | None:
+    """Hold ready what a request wants to be put in; raises as ``Archive`` does.
+
+    ``limits`` are those that hold where they are not the request's own.
+    """
+    return Archive(request.files, limits or request.bounds) if request.files else None
 
 
 def planned(request: Request) -> tuple[Program, Plan]:
@@ -183,6 +214,8 @@ class Order:
     task_id: str | None = None
     confirm: bool = False
     wake: int = -1
+    files: Archive | None = None
+    collect: Sequence[str] = ()
 
     def copies(self) -> bool:
         """Whether there is a reader outside to whom output is delivered."""

@@ -126,7 +126,12 @@ def advice_for(surface: str) -> Iterator[None]:
 
 _LEVEL = (r"use level '(\w+)'.*", r"use --level \1, or leave --level out")
 _ADVICE = {
-    "run": (_LEVEL, (r"runtime '(\w+)'", r"--runtime \1")),
+    "run": (
+        _LEVEL,
+        (r"runtime '(\w+)'", r"--runtime \1"),
+        ("raise disk_bytes, and memory_bytes", "raise --disk-limit, and --memory-limit"),
+        ("give its content as bytes", "copy what is in it to a file that stays as it is"),
+    ),
     "plugin": ((r"runtime '(\w+)'", r'"runtime": "\1" in its manifest'),),
     "file": (
         (

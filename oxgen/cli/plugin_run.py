@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from ..errors import CaptureError, IntegrityError, LaunchError, OxgenError, UsageError
+from .copies import copies_of, copy_options
 from .options import (
     FileName,
     confinement_options,
@@ -102,6 +103,7 @@ class _PluginRun(click.Command):
     help="append who was granted and refused what to this file",
 )
 @confinement_options
+@copy_options
 @trust_root_option
 @task_option
 @status_options
@@ -143,6 +145,7 @@ def plugin_run(
         never_ran(ctx, sink, exc, found=job.found, **job.record())
     except KeyboardInterrupt:
         cancelled(ctx, sink, launched=job.launched, **job.record())
+    copied = job.copies.write(completed, name=job.name)
     finish(
         ctx,
         sink,
@@ -150,7 +153,7 @@ def plugin_run(
         name=job.name,
         plugin=job.name,
         integrity=job.integrity,
-        recorded=not (findings.failed or job.failed),
+        recorded=copied and not (findings.failed or job.failed),
         copied_to=(2, 2),
     )
 
@@ -264,6 +267,7 @@ class _Job:
         self._flows = flows
         self._trust_root = trust_root
         self._task_id = task_id
+        self.copies = copies_of(ctx)
         self.name = os.path.basename(plugin.rstrip("/")) or plugin
         self.limits = limits_from(ctx)
         self.integrity = "unverified"
@@ -338,6 +342,8 @@ class _Job:
             sandbox=sandbox_from(self._ctx),
             limits=self.limits,
             task_id=self._task_id,
+            files=self.copies.files,
+            collect=self.copies.collect,
         )
 
     def _run_approved(self, target: str, findings: FindingsSink, audit: AuditLog) -> Completed:
@@ -405,6 +411,8 @@ class _Job:
             args=self._args,
             task_id=self._task_id,
             run_id=run_id,
+            files=self.copies.files,
+            collect=self.copies.collect,
         )
         if broker.failure is not None:
             self.failed = True

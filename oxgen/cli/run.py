@@ -7,7 +7,9 @@ import contextlib
 import click
 
 from ..errors import OxgenError
-from ..sandbox import Runtime
+from ..sandbox import Mount, Network, Runtime
+from .copies import copies_of, copy_options
+from .opening import opening_options
 from .options import (
     Environment,
     InsidePath,
@@ -31,6 +33,7 @@ Examples:
   0xgenctl run -- echo hello
   0xgenctl run --wall-limit 5s --memory-limit 64M -- sh -c 'echo started'
   0xgenctl run --env MODE=quick --cwd /tmp -- sh -c 'echo $MODE in $PWD'
+  0xgenctl run --copy-in /etc/hosts -- sh -c 'read first <hosts; echo $first'
   0xgenctl run --json-status-fd 3 -- sh -c 'echo hello' 3>status.json
 
 \b
@@ -61,6 +64,8 @@ too: programs read the status object (--json-status-fd).
     metavar="DIR",
     help="start in this directory of the sandbox",
 )
+@copy_options
+@opening_options
 @click.option(
     "--tenant", type=Label(), metavar="T", help="never share a prepared sandbox with other tenants"
 )
@@ -73,6 +78,9 @@ def run(
     runtime: Runtime,
     env: tuple[tuple[str, str], ...],
     cwd: str,
+    mounts: tuple[Mount, ...],
+    network: Network,
+    exec_tmp: bool,
     tenant: str | None,
     task_id: str | None,
     status_descriptor: int | None,
@@ -82,7 +90,8 @@ def run(
     """Run CMD with ARGS in a sandbox: no network, no files but its own, limits on everything.
 
     CMD with a slash is a path; without one it is looked up in PATH. Nothing else is copied in: a
-    file that ARGS name is not there inside. Its stdin is empty.
+    file that ARGS name is not there inside, unless --copy-in or --ro-bind says so. Its stdin is
+    empty.
 
     Its output is copied to stdout and stderr. Where their reader goes away (| head), the rest is
     dropped and the run goes on to its own end or limit.
@@ -91,13 +100,22 @@ def run(
         raise click.UsageError("CMD is empty; accepted: a path, or a name to look up in PATH", ctx)
     from .. import process
 
+    copies = copies_of(ctx)
     sink = StatusSink(status_descriptor, on_stdout=json_stdout)
     limits = limits_from(ctx)
     launched = False
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(advice_for("run"))
-            sandbox = sandbox_from(ctx, runtime=runtime, env=dict(env), cwd=cwd)
+            sandbox = sandbox_from(
+                ctx,
+                runtime=runtime,
+                env=dict(env),
+                cwd=cwd,
+                mounts=mounts,
+                network=network,
+                exec_tmp=exec_tmp,
+            )
             stack.enter_context(cancellable())
             if json_stdout:
                 stack.enter_context(noise_on_stderr())
@@ -109,6 +127,8 @@ def run(
                     limits=limits,
                     tenant=tenant or "",
                     task_id=task_id,
+                    files=copies.files,
+                    collect=copies.collect,
                 )
             except KeyboardInterrupt as interrupt:
                 completed = ended_by(interrupt)
@@ -117,4 +137,5 @@ def run(
     except KeyboardInterrupt:
         cancelled(ctx, sink, launched=launched, limits=limits, task_id=task_id)
     copied_to = (2, 2) if json_stdout else (1, 2)
-    finish(ctx, sink, completed, name=command[0], copied_to=copied_to)
+    written = copies.write(completed, name=command[0])
+    finish(ctx, sink, completed, name=command[0], recorded=written, copied_to=copied_to)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .. import _launch
@@ -32,6 +33,8 @@ def run_plugin(
     token: str = "",
     limits: Limits | None = None,
     args: Sequence[str] = (),
+    files: Mapping[str, bytes | os.PathLike[str]] | None = None,
+    collect: Sequence[str] = (),
     capture_output: bool = False,
     tenant: str = "",
     task_id: str | None = None,
@@ -45,8 +48,9 @@ def run_plugin(
     else the default; of ``sandbox`` all holds but the runtime, which is the manifest's. The broker
     serves in a thread of its own from the plugin's first byte on; ``token`` must be bound to
     ``run_id``. A plugin whose manifest lists no capability can do without a broker and a token:
-    then its descriptor 3 and both variables are missing. Raises as ``oxgen.run`` does,
-    ``UsageError`` where a broker is missing, and what ``serve`` raised.
+    then its descriptor 3 and both variables are missing. ``files`` and ``collect`` are as for
+    ``oxgen.run``. Raises as ``oxgen.run`` does, ``UsageError`` where a broker is missing, and what
+    ``serve`` raised.
     """
     if not isinstance(approved, Approved):
         raise UsageError(f"a plugin must have been approved, got {approved!r}")
@@ -62,13 +66,16 @@ def run_plugin(
         capture_output=capture_output,
         tenant=tenant,
         task_id=task_id,
+        files=files,
+        collect=collect,
     )
     program = _program(approved)
+    bounds = limits or manifest.limits or _LIMITS
     plan = _launch.plan_of(
         program,
         request.words,
         _sandbox(manifest.runtime, sandbox),
-        limits or manifest.limits or _LIMITS,
+        bounds,
         request.tenant,
     )
     order = _launch.Order(
@@ -78,6 +85,8 @@ def run_plugin(
         stdout=_launch.standard_stream(1, capture=capture_output),
         stderr=_launch.standard_stream(2, capture=capture_output),
         task_id=task_id,
+        files=_launch.archive_of(request, bounds),
+        collect=request.collect,
     )
     pool = launcher or _launch.default_launcher()
     if broker is None:

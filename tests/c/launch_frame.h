@@ -121,6 +121,7 @@ static const struct ox_run_spec plain_run = {
     .file_bytes = -1,
     .processes = 16,
     .wake = -1,
+    .files = -1,
 };
 
 static int start_run(struct ox_cell *cell, const struct ox_run_spec *spec, const char *command,

@@ -135,9 +135,9 @@ def test_usage_error_is_exit_status_2_and_one_reason(invoke, words: list[str]) -
 
 
 def test_option_that_this_build_lacks_is_refused(invoke) -> None:
-    result = invoke("run", "--network", "host", "--", "true")
+    result = invoke("run", "--seatbelt", "profile", "--", "true")
     assert result.exit_code == 2
-    assert "--network" in result.stderr
+    assert "--seatbelt" in result.stderr
 
 
 @pytest.mark.parametrize(

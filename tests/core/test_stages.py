@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -128,6 +129,15 @@ SEARCHED = [
     ("rlimits", "setrlimit", "static"),
 ]
 
+#: The stage "files": call that fails, how many go well before it, the same for a run that only
+#: collects.
+FILES = [
+    ("clone", 2, 3),
+    ("chroot", 0, 1),
+    ("setresgid", 1, 2),
+    ("setresuid", 1, 2),
+]
+
 #: Stages that fail by themselves in tests elsewhere, and where.
 ELSEWHERE = {
     "launcher": "test_a_missing_launcher_is_named",
@@ -183,11 +193,11 @@ def with_launcher(
 started: list[int] = []
 
 
-def attempt(program: str) -> OSError | None:
+def attempt(program: str, **settings: Any) -> OSError | None:
     """Run it in a launcher of its own; the exception, or None if it ran."""
     with oxgen.Launcher(cells=1) as launcher:
         try:
-            oxgen.run([program], launcher=launcher, capture_output=True)
+            oxgen.run([program], launcher=launcher, capture_output=True, **settings)
         except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
             return failed
         finally:
@@ -242,6 +252,34 @@ def test_a_stage_that_fails_late_is_named(
     pytest.fail(f"{call} never failed in stage {stage}, only in {seen}")
 
 
+@pytest.mark.parametrize(("call", "skip"), [(call, skip) for call, skip, _ in FILES])
+def test_files_that_cannot_be_put_in_stop_the_launch(
+    call: str, skip: int, with_launcher: object, programs: dict[str, str]
+) -> None:
+    with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
+    failed = attempt(programs["dynamic"], files={"file": b"text"})
+    assert failed is not None, "the program ran without its files"
+    assert (getattr(failed, "stage", None), failed.errno) == ("files", errno.EXDEV)
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize(("call", "skip"), [(call, skip) for call, _, skip in FILES])
+def test_files_that_cannot_be_collected_are_reported_by_name(
+    call: str, skip: int, with_launcher: object, programs: dict[str, str]
+) -> None:
+    with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
+    with oxgen.Launcher(cells=1) as launcher:
+        done = oxgen.run([programs["dynamic"]], launcher=launcher, collect=["one", "two"])
+        again = oxgen.run([programs["dynamic"]], launcher=launcher, collect=["one"])
+    assert done.termination.reason is None
+    assert {name: found.skipped for name, found in done.collected.items()} == {
+        "one": "failed",
+        "two": "failed",
+    }
+    assert again.collected["one"].skipped == "missing"
+    assert leftovers() == []
+
+
 def test_a_launcher_that_cannot_come_home_ends(
     with_launcher: object, programs: dict[str, str]
 ) -> None:
@@ -274,6 +312,7 @@ def test_without_a_fault_the_same_launcher_runs_programs(
 
 def test_every_stage_has_a_test_that_makes_it_fail() -> None:
     covered = {case[0] for case in CASES} | {case[0] for case in SEARCHED} | set(ELSEWHERE)
+    covered |= {"files"}
     assert covered == set(_launch.stages())
     known = Path(__file__).with_name("test_refusals.py").read_text(encoding="utf-8")
     assert [name for name in ELSEWHERE.values() if f"def {name}(" not in known] == []
