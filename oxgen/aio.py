@@ -30,10 +30,12 @@ from .process import new_run_id
 from .request import Request
 from .result import Completed
 from .sandbox import Sandbox
+from .values import check_bool, check_type
 
 __all__ = ["Process", "map", "run", "spawn"]
 
 _NOTHING = object()
+_REQUESTS = "an iterable or asynchronous iterable of oxgen.Request"
 
 
 async def run(
@@ -63,11 +65,13 @@ async def run(
         tenant=tenant,
         task_id=task_id,
     )
+    pool = _launch.chosen_launcher(launcher)
+    check_bool("check", check)
     crowd = _crowd()
     changed = asyncio.Event()
     job = _launch.Job(
         request,
-        launcher or _launch.default_launcher(),
+        pool,
         new_run_id(),
         on_end=lambda _: changed.set(),
     )
@@ -90,7 +94,7 @@ async def spawn(
 ) -> Process:
     """Start a program in a cell and return once it has started; raises as ``run`` does."""
     request = Request(args, sandbox=sandbox, limits=limits, tenant=tenant, task_id=task_id)
-    process = Process(request, _crowd(), launcher or _launch.default_launcher())
+    process = Process(request, _crowd(), _launch.chosen_launcher(launcher))
     try:
         await process._start()
     except BaseException:
@@ -111,6 +115,8 @@ async def map(
     event loop gets to it.
     """
     check_concurrency(concurrency)
+    check_type("requests", requests, (Iterable, AsyncIterable), _REQUESTS)
+    launcher = _launch.check_launcher(launcher)
     crowd = _crowd()
     changed = asyncio.Event()
     source = _Source(requests, changed)
@@ -142,7 +148,7 @@ async def map(
                 try:
                     if not isinstance(request, Request):
                         raise UsageError(f"requests must be oxgen.Request, got {request!r}")
-                    pool = launcher or _launch.default_launcher()
+                    pool = _launch.chosen_launcher(launcher)
                     job = _launch.Job(request, pool, new_run_id(), on_end=note)
                     crowd.submit(job)
                     running.add(job)  # it is news of a later step at the earliest

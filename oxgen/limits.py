@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 from .errors import UsageError
@@ -78,7 +77,7 @@ def _check_seconds(name: str, value: object) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UsageError(f"{name} must be a number of seconds or None, got {value!r}")
-    if math.isnan(value) or not _SECONDS_MIN <= value <= _SECONDS_MAX:
+    if value != value or not _SECONDS_MIN <= value <= _SECONDS_MAX:
         raise UsageError(
             f"{name} must be between {_SECONDS_MIN} and {_SECONDS_MAX:.0f} seconds"
             f" (None for no bound), got {value!r}"

@@ -11,6 +11,7 @@ from .errors import OxgenError, UsageError
 from .process import new_run_id
 from .request import Request
 from .result import Completed
+from .values import check_type
 
 __all__ = ["CONCURRENCY", "Results", "check_concurrency", "failed", "map"]
 
@@ -32,7 +33,9 @@ def map(
     with a result. Leaving early (``close``, the end of a ``with``, an exception such as
     ``KeyboardInterrupt`` or one of ``requests`` itself) kills what is under way and waits for it.
     """
-    return Results(iter(requests), check_concurrency(concurrency), launcher)
+    check_type("requests", requests, Iterable, "an iterable of oxgen.Request")
+    pool = _launch.check_launcher(launcher)
+    return Results(iter(requests), check_concurrency(concurrency), pool)
 
 
 def check_concurrency(concurrency: object) -> int:

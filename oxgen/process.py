@@ -19,10 +19,12 @@ from .limits import Limits
 from .request import Request
 from .result import Completed, Confinement
 from .sandbox import Sandbox
+from .values import check_bool, check_type
 
 __all__ = ["Process", "new_run_id", "probe", "run", "spawn"]
 
 _KILL_SECONDS = 5.0
+_SANDBOX, _LIMITS = "a Sandbox or None", "a Limits or None"
 
 
 def new_run_id() -> str:
@@ -54,8 +56,16 @@ def run(
     kills the run before it is passed on; its attribute ``completed`` then says how the run ended.
     """
     request = Request(
-        args, sandbox=sandbox, limits=limits, input=input, tenant=tenant, task_id=task_id
+        args,
+        sandbox=sandbox,
+        limits=limits,
+        input=input,
+        capture_output=capture_output,
+        tenant=tenant,
+        task_id=task_id,
     )
+    pool = _launch.chosen_launcher(launcher)
+    check_bool("check", check)
     program, plan = _launch.planned(request)
     order = _launch.Order(
         program=program,
@@ -66,7 +76,7 @@ def run(
         stderr=_launch.standard_stream(2, capture=capture_output),
         task_id=task_id,
     )
-    completed = _launch.carry_out(launcher or _launch.default_launcher(), order)
+    completed = _launch.carry_out(pool, order)
     if check:
         completed.check_returncode()
     return completed
@@ -87,7 +97,7 @@ def spawn(
     holds the program up; all limits hold whether or not anybody waits. Raises as ``run`` does.
     """
     request = Request(args, sandbox=sandbox, limits=limits, tenant=tenant, task_id=task_id)
-    return Process(request, launcher or _launch.default_launcher())
+    return Process(request, _launch.chosen_launcher(launcher))
 
 
 def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confinement:
@@ -96,7 +106,8 @@ def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confi
     Where it cannot be made, ``level`` is None, and ``missing``, ``cause`` and ``remedy`` say what
     stands in the way.
     """
-    box, bounds = sandbox or Sandbox(), limits or Limits()
+    box = Sandbox() if sandbox is None else check_type("sandbox", sandbox, Sandbox, _SANDBOX)
+    bounds = Limits() if limits is None else check_type("limits", limits, Limits, _LIMITS)
     try:
         # The launcher's own executable is a program that is surely there.
         program = _launch.open_program(_launch.EXECUTABLE, "auto")
@@ -239,6 +250,10 @@ class Process(Closes):
 
     def wait(self, timeout: float | None = None) -> Completed:
         """Wait for the end; after ``timeout`` seconds raise ``TimeoutError``, the run goes on."""
+        if timeout is not None:
+            check_type("timeout", timeout, (int, float), "a number of seconds or None")
+            if timeout != timeout:
+                raise UsageError(f"timeout must be a number of seconds or None, got {timeout!r}")
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._finished.wait(0.1 if deadline is None else _slice(deadline)):
             if deadline is not None and time.monotonic() >= deadline:

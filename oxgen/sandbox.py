@@ -49,6 +49,8 @@ class Sandbox:
                 "use level 'namespaces', or name none",
             )
         _check_path(self.cwd)
+        if not isinstance(self.env, Mapping):
+            raise UsageError(f"env must map names to values, got {self.env!r}")
         checked = {_check_name(name): _check_value(name, text) for name, text in self.env.items()}
         object.__setattr__(self, "env", types.MappingProxyType(checked))
 

@@ -20,6 +20,7 @@ LAYERS = {
     "timestamps": 0,
     "limits": 1,
     "sandbox": 1,
+    "values": 1,
     "request": 2,
     "result": 2,
     "manifest": 3,

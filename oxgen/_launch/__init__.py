@@ -12,6 +12,8 @@ from .launcher import (
     UID_COUNT,
     Launcher,
     Lease,
+    check_launcher,
+    chosen_launcher,
     default_launcher,
 )
 from .loop import deliver
@@ -38,6 +40,8 @@ __all__ = [
     "begin",
     "build",
     "carry_out",
+    "check_launcher",
+    "chosen_launcher",
     "classify",
     "default_launcher",
     "deliver",
