@@ -326,6 +326,20 @@ class Pool:
         except OxgenError as refused:
             self._fail(sequence, refused)
 
+    def _fail_or_retry(self, sequence: int, failure: OxgenError) -> None:
+        """A file that was replaced on its way into the cell costs one more try, not the run."""
+        making = self.stock.making.get(sequence)
+        gone = isinstance(failure, LaunchError) and failure.errno == errno.ENOENT
+        if making is None or not gone or making.tries >= _TRIES:
+            self._fail(sequence, failure)
+            return
+        try:
+            making.recipe.program.preserve()
+        except OxgenError as refused:
+            self._fail(sequence, refused)
+        else:
+            self._send(sequence)  # which opens by their paths whatever else is mounted
+
     def _fail(self, sequence: int, failure: OxgenError) -> None:
         with self.lock:
             ticket = self.stock.dropped(sequence)
@@ -334,7 +348,7 @@ class Pool:
 
     def _deliver(self, answer: Answer) -> None:
         if answer.failure is not None:
-            self._fail(answer.sequence, answer.failure)
+            self._fail_or_retry(answer.sequence, answer.failure)
             return
         with self.lock:
             making = self.stock.making.pop(answer.sequence, None)

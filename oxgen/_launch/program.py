@@ -42,6 +42,7 @@ class Program:
     __slots__ = (
         "__weakref__",
         "_file",
+        "_original",
         "_state",
         "digest",
         "entry",
@@ -79,6 +80,18 @@ class Program:
         """The program, open for reading."""
         descriptor: int = self._file[0]
         return descriptor
+
+    def preserve(self) -> None:
+        """See to it that cells can be made of it though its file was deleted or replaced.
+
+        The kernel mounts no file that has no name any more. Its bytes are still there: a sealed
+        copy of them goes into the launcher's store.
+        """
+        if self.digest is None and not self.is_current():
+            self._original = self._file  # whoever has its number keeps it
+            self._file, self.digest = _copy(
+                self.descriptor, self.path, "was deleted meanwhile", "start it again"
+            )
 
     def is_current(self) -> bool:
         """Whether its path still names the same file, unchanged."""
@@ -142,7 +155,8 @@ def _open(path: str, runtime: Runtime) -> Program:
             "exec", errno.EACCES, "is not executable", remedy="chmod +x it", path=path
         )
     if not _open_to_others(what.st_mode, needed):
-        original, (file, digest) = file, _copy(file[0], path)
+        why, remedy = "closed to other users", "chmod o+rx the file"
+        original, (file, digest) = file, _copy(file[0], path, why, remedy)
         ffi.release(original)
     return Program(
         entry=entry,
@@ -210,7 +224,7 @@ def _open_to_others(mode: int, needed: Needed) -> bool:
     return mode & wanted == wanted
 
 
-def _copy(descriptor: int, path: str) -> tuple[Any, str]:
+def _copy(descriptor: int, path: str, why: str, remedy: str) -> tuple[Any, str]:
     """Return a sealed copy for the launcher's store, and its digest."""
     import fcntl
 
@@ -226,8 +240,8 @@ def _copy(descriptor: int, path: str) -> tuple[Any, str]:
                 raise LaunchError(
                     "program",
                     errno.EFBIG,
-                    f"is larger than {_COPY_MAX} bytes and closed to other users",
-                    remedy="chmod o+rx the file",
+                    f"is larger than {_COPY_MAX} bytes, and {why}",
+                    remedy=remedy,
                     path=path,
                 )
             os.write(copy, chunk)
