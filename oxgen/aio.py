@@ -25,6 +25,7 @@ from types import TracebackType
 from . import _launch
 from .errors import OxgenError, UsageError
 from .limits import Limits
+from .living import Living
 from .many import CONCURRENCY, check_concurrency, failed
 from .process import new_run_id
 from .request import Request
@@ -424,7 +425,7 @@ _crowds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _launch.Crowd] = (
     weakref.WeakKeyDictionary()
 )
 _crowds_lock = threading.Lock()
-_processes: weakref.WeakSet[Process] = weakref.WeakSet()
+_processes: Living[Process] = Living()
 
 
 def _crowd() -> _launch.Crowd:

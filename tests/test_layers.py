@@ -17,6 +17,8 @@ CSRC = ROOT / "csrc"
 LAYERS = {
     "closing": 0,
     "errors": 0,
+    "gate": 0,
+    "living": 0,
     "timestamps": 0,
     "limits": 1,
     "sandbox": 1,

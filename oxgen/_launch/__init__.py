@@ -19,6 +19,7 @@ from .launcher import (
 from .loop import deliver
 from .native import stages
 from .order import Order, Plan, Stream, plan_of, planned, standard_stream
+from .pipes import Pipes
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
@@ -33,6 +34,7 @@ __all__ = [
     "Launcher",
     "Lease",
     "Order",
+    "Pipes",
     "Plan",
     "PoolStats",
     "Program",

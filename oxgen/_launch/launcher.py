@@ -9,13 +9,13 @@ import os
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..closing import Closes
 from ..errors import UsageError
+from ..living import Living
 from ..result import Completed
 from ..values import check_type
 from .cells import Cell, Tenancy
@@ -259,7 +259,7 @@ def _check_seconds(name: str, value: object, least: float) -> None:
         raise UsageError(f"{name} must be between {least} and 86400 seconds, got {value!r}")
 
 
-_launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
+_launchers: Living[Launcher] = Living()
 _default: Launcher | None = None
 _default_lock = threading.Lock()
 

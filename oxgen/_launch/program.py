@@ -7,11 +7,11 @@ import functools
 import hashlib
 import os
 import stat
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LaunchError, ProgramNotFoundError
+from ..living import LivingByKey
 from ..sandbox import Runtime
 from . import elf, interpreter
 from .native import ffi, held, lib
@@ -127,7 +127,7 @@ def find(name: str) -> str:
 
 
 #: Programs that runs or cells hold open, by path and runtime.
-_opened: weakref.WeakValueDictionary[tuple[str, Runtime], Program] = weakref.WeakValueDictionary()
+_opened: LivingByKey[tuple[str, Runtime], Program] = LivingByKey()
 
 
 def open_program(name: str, runtime: Runtime) -> Program:
@@ -139,7 +139,8 @@ def open_program(name: str, runtime: Runtime) -> Program:
     key = (path, runtime)
     known = _opened.get(key)
     if known is None or not known.is_current():
-        known = _opened[key] = _open(path, runtime)
+        known = _open(path, runtime)
+        _opened.set(key, known)
     return known
 
 
