@@ -197,7 +197,7 @@ def test_results_that_nobody_holds_any_more_leave_nothing(
     next(results)
     assert started(tag, 2)
     del results
-    assert watch.processes(tag) == []
+    assert watch.wait_until(lambda: watch.processes(tag) == [], 1)
 
 
 def test_an_exception_of_the_supply_leaves_nothing_and_is_raised(
