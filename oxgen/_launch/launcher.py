@@ -95,7 +95,11 @@ class Launcher(Closes):
         _launchers.add(self)
 
     def close(self) -> None:
-        """Kill what runs, end all cells and the launcher process. May be called twice."""
+        """Kill what runs, end all cells and the launcher process. May be called twice.
+
+        A run that was under way says ``cancelled``; one that waited for a cell never ran
+        (``UsageError``).
+        """
         self.pool.close()
 
     @property
