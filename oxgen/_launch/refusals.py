@@ -95,6 +95,10 @@ _MACHINE = frozenset(
 )
 
 
+#: Somebody ended the launcher process, or kept it from running.
+_ENDED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT})
+
+
 def not_root() -> UnsupportedError:
     """The level ``namespaces`` of this version needs root."""
     return UnsupportedError(
@@ -110,6 +114,8 @@ def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError
     """The launcher process could not start or could not get what cells need."""
     if number in USED_UP:  # no fault of the machine: the error knows the remedy
         return LaunchError(stage, number, cause)
+    if stage == "handshake" and number in _ENDED:
+        return LostError(stage, number, cause, remedy="try again")
     if stage in _LAUNCHER:
         return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
     return LaunchError(stage, number, cause, remedy=remedy)
@@ -123,6 +129,14 @@ def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
             missing, f"{cause} ({os.strerror(number)})", remedy, errno=number, stage=stage
         )
     if stage in ("launcher", "warden"):
-        return LostError(stage, number, "the launcher or the cell ended before it was ready")
+        if number == errno.ETIMEDOUT:
+            text = "the launcher did not answer in time: it was stopped, or had no processor"
+        elif number in USED_UP or number == errno.EMSGSIZE:
+            # A message whose descriptors did not fit arrives cut off (unix(7), MSG_CTRUNC).
+            number = errno.EMFILE
+            text = "descriptors are used up: those of a new cell could not be taken over"
+        else:
+            text = "the launcher or the cell ended before it was ready"
+        return LostError(stage, number, text)
     remedy = "shorten argv and env" if number == errno.E2BIG else ""
     return LaunchError(stage, number, remedy=remedy)
