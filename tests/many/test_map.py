@@ -445,3 +445,22 @@ def test_closing_the_launcher_ends_what_runs_in_it(probe: Probe, tag: str) -> No
     assert watch.processes(tag) == []
     assert sorted(type(one).__name__ for one in ends) == ["Completed", "Completed", "UsageError"]
     assert {one.termination.reason for one in ends if isinstance(one, Completed)} == {"lost"}
+
+
+def test_a_second_thread_in_the_iterator_is_refused(probe: Probe, pool: Launcher, tag: str) -> None:
+    refused: list[BaseException] = []
+    with oxgen.map([request(probe, *LONG, tag)], 8, pool) as results:
+
+        def take() -> None:
+            try:
+                next(results)
+            except BaseException as failure:
+                refused.append(failure)
+
+        first = threading.Thread(target=take)
+        first.start()
+        assert started(tag, 1)
+        with pytest.raises(oxgen.UsageError, match="another thread"):
+            next(results)
+    first.join(10)
+    assert len(refused) == 1 and watch.processes(tag) == []
