@@ -444,7 +444,7 @@ def test_closing_the_launcher_ends_what_runs_in_it(probe: Probe, tag: str) -> No
     timer.join()
     assert watch.processes(tag) == []
     assert sorted(type(one).__name__ for one in ends) == ["Completed", "Completed", "UsageError"]
-    assert {one.termination.reason for one in ends if isinstance(one, Completed)} == {"lost"}
+    assert {one.termination.reason for one in ends if isinstance(one, Completed)} == {"cancelled"}
 
 
 def test_a_second_thread_in_the_iterator_is_refused(probe: Probe, pool: Launcher, tag: str) -> None:
