@@ -192,6 +192,7 @@ class Execution:
         if not self._ended:
             self.kill()
         self._run = None
+        self._lease.cell.run = None  # a child that is forked from here on looks at it
         ffi.release(self._holder)
 
     def _check(self, outcome: Any) -> None:
