@@ -34,11 +34,11 @@ sanitize:
 	@scripts/sanitize.sh $(TESTS)
 
 bench:
-	@scripts/bench.sh all $(if $(QUICK),--quick) $(if $(RESULTS),--out $(RESULTS))
+	@scripts/bench.sh all $(if $(QUICK),--quick) $(if $(RESULTS),--out "$(RESULTS)")
 
 soak:
 	@scripts/bench.sh soak $(if $(LAUNCHES),--launches $(LAUNCHES)) $(if $(REUSE),--reuse $(REUSE)) \
-		$(if $(DIRTY),--dirty $(DIRTY)) --json $(or $(RESULTS),build/bench/results)/soak.json
+		$(if $(DIRTY),--dirty $(DIRTY)) --json "$(or $(RESULTS),build/bench/results)/soak.json"
 
 wheel:
 	@scripts/bootstrap.sh run

@@ -137,7 +137,9 @@ def _with_broker(
 
 
 def _idle(approved: Approved, launcher: oxgen.Launcher) -> oxgen.Completed:
-    return run_plugin(approved, broker=_Idle(), token="", capture_output=True, launcher=launcher)
+    return run_plugin(
+        approved, broker=_Idle(), token="idle", capture_output=True, launcher=launcher
+    )
 
 
 def _unverified(program: str, launcher: oxgen.Launcher) -> oxgen.Completed:

@@ -107,6 +107,22 @@ int ox_duplicate(int fd, int *ret_fd);
  * then. */
 void ox_close(int *fd);
 
+/* The pipes of a program that its host talks to: what the program's side of oxgen holds, what the
+ * caller holds, and an eventfd for a run's wake. -1: closed, or handed over. */
+struct ox_pipes {
+    int wake;
+    int inner[3]; /* source of stdin, sinks of stdout and stderr, which do not block */
+    int outer[3];
+};
+
+/* ret_pipes is written in any case: on failure all of it is -1. */
+int ox_pipes_open(struct ox_pipes *ret_pipes);
+void ox_pipes_close(struct ox_pipes *pipes);
+
+/* Hand a descriptor over: returns it, and it is -1 here from then on. name and flags are what an
+ * opener of io.FileIO is called with, and mean nothing. */
+int ox_take(int *fd, const char *name, int flags);
+
 /* --- launcher --------------------------------------------------------------------------------- */
 
 /* How cells are kept apart from the host and from each other; strongest first. */
@@ -442,3 +458,6 @@ int ox_loop_wake(struct ox_loop *loop);
 
 /* The runs in it are not freed. Serves in the child after a fork as well. */
 void ox_loop_free(struct ox_loop *loop);
+
+/* The same for a loop that *loop holds, which is NULL then. */
+void ox_loop_release(struct ox_loop **loop);

@@ -33,15 +33,18 @@ from types import TracebackType
 from . import _launch
 from .errors import OxgenError, UsageError
 from .limits import Limits
+from .living import Living
 from .many import CONCURRENCY, check_concurrency, failed
 from .process import new_run_id
 from .request import Request
 from .result import Completed
 from .sandbox import Sandbox
+from .values import check_bool, check_type
 
 __all__ = ["Process", "map", "run", "spawn"]
 
 _NOTHING = object()
+_REQUESTS = "an iterable or asynchronous iterable of oxgen.Request"
 
 
 async def run(
@@ -75,11 +78,13 @@ async def run(
         files=files,
         collect=collect,
     )
+    pool = _launch.chosen_launcher(launcher)
+    check_bool("check", check)
     crowd = _crowd()
     changed = asyncio.Event()
     job = _launch.Job(
         request,
-        launcher or _launch.default_launcher(),
+        pool,
         new_run_id(),
         on_end=lambda _: changed.set(),
     )
@@ -112,7 +117,7 @@ async def spawn(
         files=files,
         collect=collect,
     )
-    process = Process(request, _crowd(), launcher or _launch.default_launcher())
+    process = Process(request, _crowd(), _launch.chosen_launcher(launcher))
     try:
         await process._start()
     except BaseException:
@@ -133,6 +138,8 @@ async def map(
     event loop gets to it.
     """
     check_concurrency(concurrency)
+    check_type("requests", requests, (Iterable, AsyncIterable), _REQUESTS)
+    launcher = _launch.check_launcher(launcher)
     crowd = _crowd()
     changed = asyncio.Event()
     source = _Source(requests, changed)
@@ -164,7 +171,7 @@ async def map(
                 try:
                     if not isinstance(request, Request):
                         raise UsageError(f"requests must be oxgen.Request, got {request!r}")
-                    pool = launcher or _launch.default_launcher()
+                    pool = _launch.chosen_launcher(launcher)
                     job = _launch.Job(request, pool, new_run_id(), on_end=note)
                     crowd.submit(job)
                     running.add(job)  # it is news of a later step at the earliest
@@ -440,7 +447,7 @@ _crowds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _launch.Crowd] = (
     weakref.WeakKeyDictionary()
 )
 _crowds_lock = threading.Lock()
-_processes: weakref.WeakSet[Process] = weakref.WeakSet()
+_processes: Living[Process] = Living()
 
 
 def _crowd() -> _launch.Crowd:

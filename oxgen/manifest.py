@@ -17,6 +17,7 @@ from typing import Any, cast, get_args
 from .errors import ManifestError, UsageError
 from .limits import KIB, MIB, Limits
 from .sandbox import Runtime
+from .values import check_type
 
 __all__ = [
     "CAPABILITY_NAMES",
@@ -126,6 +127,7 @@ def parse_manifest(data: bytes, *, path: str | None = None) -> Manifest:
     mark, unknown or duplicate keys at any depth, NaN and infinities, lone surrogates, nesting
     beyond 64; a ``config`` beyond 64 KiB or 16 levels.
     """
+    check_type("data", data, bytes, "the bytes of a manifest.json")
     try:
         return _parse(data)
     except ManifestError as exc:
@@ -188,7 +190,7 @@ def relative_path_fault(path: str, *, climbing: bool = False) -> str | None:
     slashes, none of them ``.``, ``..`` (unless ``climbing``) or empty; no backslash, no drive, no
     control character, at most 1024 bytes of UTF-8 and 255 a component.
     """
-    if not path:
+    if not check_type("path", path, str, "text"):
         return "is empty"
     if "\0" in path:
         return "holds a NUL"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -11,6 +13,7 @@ from .errors import OxgenError, UsageError
 from .process import new_run_id
 from .request import Request
 from .result import Completed
+from .values import check_type
 
 __all__ = ["CONCURRENCY", "Results", "check_concurrency", "failed", "map"]
 
@@ -32,7 +35,9 @@ def map(
     with a result. Leaving early (``close``, the end of a ``with``, an exception such as
     ``KeyboardInterrupt`` or one of ``requests`` itself) kills what is under way and waits for it.
     """
-    return Results(iter(requests), check_concurrency(concurrency), launcher)
+    check_type("requests", requests, Iterable, "an iterable of oxgen.Request")
+    pool = _launch.check_launcher(launcher)
+    return Results(iter(requests), check_concurrency(concurrency), pool)
 
 
 def check_concurrency(concurrency: object) -> int:
@@ -49,7 +54,10 @@ def failed(failure: Exception, request: object) -> Exception:
 
 
 class Results(Iterator["Completed | Exception"], Closes):
-    """Results in the order in which they come; made by ``map``. Used by one thread."""
+    """Results in the order in which they come; made by ``map``.
+
+    For one thread at a time: ``next`` raises ``UsageError`` while another thread is in it.
+    """
 
     def __init__(
         self, requests: Iterator[Request], concurrency: int, launcher: _launch.Launcher | None
@@ -59,7 +67,12 @@ class Results(Iterator["Completed | Exception"], Closes):
         self._launcher = launcher
         self._ready: deque[Completed | Exception] = deque()
         self._closed = False
-        self._crowd = _launch.Crowd()
+        #: The thread that is taking a result, under "thread".
+        self._taking: dict[str, int] = {}
+        # When nobody holds this any more, the keeper ends what is under way: a ``__del__`` is
+        # Python code, in which the exception of a signal handler would be lost.
+        myself = weakref.ref(self)
+        self._crowd = _launch.Crowd(owner_is_gone=lambda: myself() is None)
 
     def __iter__(self) -> Results:
         return self
@@ -67,6 +80,15 @@ class Results(Iterator["Completed | Exception"], Closes):
     def __next__(self) -> Completed | Exception:
         if self._closed:
             raise StopIteration
+        me = threading.get_ident()
+        if self._taking.setdefault("thread", me) != me:
+            raise UsageError("another thread is taking a result: results are for one at a time")
+        try:
+            return self._next()
+        finally:
+            self._taking.clear()
+
+    def _next(self) -> Completed | Exception:
         try:
             self._crowd.check()
             while True:
@@ -91,11 +113,6 @@ class Results(Iterator["Completed | Exception"], Closes):
         self._requests = None
         self._ready.clear()
         self._crowd.close()
-
-    def __del__(self) -> None:
-        crowd = getattr(self, "_crowd", None)
-        if crowd is not None:
-            crowd.close()
 
     def _take_one(self) -> bool:
         """Start the next request, if there may be one more; True when another may follow."""

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import os
 import secrets
 import threading
-import time
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from . import _launch
 from .closing import Closes
 from .errors import LaunchError, UnsupportedError, UsageError
+from .gate import Gate
 from .limits import Limits
+from .living import Living
 from .request import Request
 from .result import Completed, Confinement
 from .sandbox import Sandbox
+from .values import check_bool, check_type
 
 __all__ = ["Process", "new_run_id", "probe", "run", "spawn"]
 
 _KILL_SECONDS = 5.0
+#: How often somebody may press Ctrl-C while it is closed.
+_CLOSE_TRIES = 100
+_SANDBOX, _LIMITS = "a Sandbox or None", "a Limits or None"
 
 
 def new_run_id() -> str:
@@ -63,11 +68,14 @@ def run(
         sandbox=sandbox,
         limits=limits,
         input=input,
+        capture_output=capture_output,
         tenant=tenant,
         task_id=task_id,
         files=files,
         collect=collect,
     )
+    pool = _launch.chosen_launcher(launcher)
+    check_bool("check", check)
     program, plan = _launch.planned(request)
     order = _launch.Order(
         program=program,
@@ -80,7 +88,7 @@ def run(
         files=_launch.archive_of(request),
         collect=request.collect,
     )
-    completed = _launch.carry_out(launcher or _launch.default_launcher(), order)
+    completed = _launch.carry_out(pool, order)
     if check:
         completed.check_returncode()
     return completed
@@ -111,7 +119,7 @@ def spawn(
         files=files,
         collect=collect,
     )
-    return Process(request, launcher or _launch.default_launcher())
+    return Process(request, _launch.chosen_launcher(launcher))
 
 
 def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confinement:
@@ -120,7 +128,8 @@ def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confi
     Where it cannot be made, ``level`` is None, and ``missing``, ``cause`` and ``remedy`` say what
     stands in the way.
     """
-    box, bounds = sandbox or Sandbox(), limits or Limits()
+    box = Sandbox() if sandbox is None else check_type("sandbox", sandbox, Sandbox, _SANDBOX)
+    bounds = Limits() if limits is None else check_type("limits", limits, Limits, _LIMITS)
     try:
         # The launcher's own executable is a program that is surely there.
         program = _launch.open_program(_launch.EXECUTABLE, "auto")
@@ -163,42 +172,30 @@ class Process(Closes):
     ) -> None:
         self.args = request.words
         self.run_id = new_run_id()
-        self._started = threading.Event()
-        self._finished = threading.Event()
+        self._started = Gate()
+        self._finished = Gate()
         self._completed: Completed | None = None
         self._failure: BaseException | None = None
-        self._wake = -1
         self._wake_lock = threading.Lock()
-        pipes: list[tuple[int, int]] = []
-        try:
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            for _ in range(3):
-                pipes.append(os.pipe2(os.O_CLOEXEC))
-        except OSError as full:
-            for descriptor in (self._wake, *(end for pipe in pipes for end in pipe)):
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self._wake = -1
-            raise LaunchError(
-                "streams", full.errno or errno.EIO, f"no pipes for it: {full.strerror}"
-            ) from None
-        for _, sink in pipes[1:]:
-            os.set_blocking(sink, False)
-        #: The supervising thread's ends of the pipes.
-        self._ours = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        self.stdin: BinaryIO = open(pipes[0][1], "wb", buffering=0)  # noqa: SIM115
-        self.stdout: BinaryIO = open(pipes[1][0], "rb")  # noqa: SIM115
-        self.stderr: BinaryIO = open(pipes[2][0], "rb")  # noqa: SIM115
-        supervisor = threading.Thread(
-            target=self._supervise,
-            args=(request, launcher),
-            name=f"oxgen-{self.run_id[:8]}",
-            daemon=True,
-        )
+        self._pipes = pipes = _launch.Pipes()
+        self.stdin: BinaryIO = pipes.open(0)
+        self.stdout: BinaryIO = pipes.open(1)
+        self.stderr: BinaryIO = pipes.open(2)
+        #: Whoever takes it out has the right to begin, or to see to it that nobody does.
+        self._beginning = [request]
         _processes.add(self)
-        supervisor.start()
         try:
+            # Not a Thread: its start() is Python code that waits for the thread.
+            _thread.start_new_thread(self._supervise, (launcher,))
             self._started.wait()  # ends: the launch has a deadline at each of its steps
+        except RuntimeError as refused:
+            self.close()
+            raise LaunchError(
+                "request",
+                errno.EAGAIN,
+                f"no thread to watch it: {refused}",
+                remedy="raise the limit on processes and threads",
+            ) from None
         except BaseException:
             self.close()
             raise
@@ -208,26 +205,30 @@ class Process(Closes):
 
     # --- the supervising thread -------------------------------------------------------------------
 
-    def _supervise(self, request: Request, launcher: _launch.Launcher) -> None:
-        ours = self._ours
+    def _supervise(self, launcher: _launch.Launcher) -> None:
+        try:
+            request = self._beginning.pop()
+        except IndexError:
+            return  # given up before it began
         try:
             program, plan = _launch.planned(request)
+            stdin, stdout, stderr = self._pipes.streams()
             order = _launch.Order(
                 program=program,
                 plan=plan,
                 run_id=self.run_id,
-                stdin=_launch.Stream(mode="direct", descriptor=ours[0]),
-                stdout=_launch.Stream(mode="copy", descriptor=ours[1], exclusive=True),
-                stderr=_launch.Stream(mode="copy", descriptor=ours[2], exclusive=True),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 task_id=request.task_id,
                 confirm=True,
-                wake=self._wake,
+                wake=self._pipes.wake,
                 files=_launch.archive_of(request),
                 collect=request.collect,
             )
             lease, execution = _launch.begin(launcher, order)
             try:
-                os.close(ours.pop(0))
+                self._pipes.close_inner(0)
                 self._watch(execution, lease)
             finally:
                 _launch.end(lease, execution)
@@ -235,23 +236,23 @@ class Process(Closes):
             # Not lost: spawn() or wait() raises it in the thread that asked.
             self._failure = failure
         finally:
-            while ours:
-                os.close(ours.pop())
-            self._started.set()
-            self._finished.set()
+            for stream in range(3):
+                self._pipes.close_inner(stream)
+            self._started.open()
+            self._finished.open()
 
     def _watch(self, execution: _launch.Execution, lease: _launch.Lease) -> None:
         while not execution.step(-1):
             continue
         if execution.ended:
             execution.check_started()
-        self._started.set()
+        self._started.open()
         while not execution.ended:
             execution.step(-1)
         completed = execution.complete()
         lease.give_back()  # before a slow reader is waited for
         self._completed = lease.account(completed)
-        self._finished.set()
+        self._finished.open()
         while not execution.flush_slice():
             continue  # ends: the reader reads, or closes its end
 
@@ -259,47 +260,61 @@ class Process(Closes):
 
     def poll(self) -> Completed | None:
         """Return how the run ended, or None while it runs."""
-        if not self._finished.is_set():
+        if not self._finished.is_open:
             return None
         return self._result()
 
     def wait(self, timeout: float | None = None) -> Completed:
         """Wait for the end; after ``timeout`` seconds raise ``TimeoutError``, the run goes on."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._finished.wait(0.1 if deadline is None else _slice(deadline)):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{self.args[0]!r} still runs after {timeout:g} s")
+        if timeout is not None:
+            check_type("timeout", timeout, (int, float), "a number of seconds or None")
+            if timeout != timeout:
+                raise UsageError(f"timeout must be a number of seconds or None, got {timeout!r}")
+        if not self._finished.wait(timeout):
+            raise TimeoutError(f"{self.args[0]!r} still runs after {timeout:g} s")
         return self._result()
 
     def kill(self) -> None:
         """Kill the program and everything it started; ``wait`` then says ``cancelled``."""
         with self._wake_lock:
-            if self._wake >= 0 and not self._finished.is_set():
-                os.eventfd_write(self._wake, 1)
+            if self._pipes.wake >= 0 and not self._finished.is_open:
+                os.eventfd_write(self._pipes.wake, 1)
 
     def _after_fork_in_child(self) -> None:
         """Let go: the run is the parent's, and its supervising thread does not exist here."""
-        while self._ours:
-            os.close(self._ours.pop())
-        if self._wake >= 0:
-            os.close(self._wake)
-            self._wake = -1
+        self._pipes.close()
         self._wake_lock = threading.Lock()
         self._failure = UsageError("this process was forked off: the run belongs to its parent")
-        self._finished = threading.Event()
-        self._finished.set()
+        self._finished = Gate()
+        self._finished.open()
 
     def close(self) -> None:
-        """Kill what still runs, wait until it is gone, close the pipes. May be called twice."""
+        """Kill what still runs, wait until it is gone, close the pipes. May be called twice.
+
+        An exception of a signal handler is passed on after that.
+        """
+        interrupt: BaseException | None = None
+        for _ in range(_CLOSE_TRIES):
+            try:
+                self._end()
+                break
+            except BaseException as caught:
+                interrupt = caught
+        if interrupt is not None:
+            raise interrupt
+
+    def _end(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._beginning.pop()
+            self._finished.open()  # no thread has begun, and none will
         self.kill()
         for stream in (self.stdin, self.stdout, self.stderr):
             with contextlib.suppress(OSError):
                 stream.close()
         self._finished.wait(_KILL_SECONDS)
         with self._wake_lock:
-            if self._wake >= 0 and self._finished.is_set():
-                os.close(self._wake)
-                self._wake = -1
+            if self._finished.is_open:
+                self._pipes.close_wake()
 
     def _result(self) -> Completed:
         if self._completed is not None:
@@ -309,7 +324,7 @@ class Process(Closes):
         raise LaunchError("warden", 0, "the run ended without a result")
 
 
-_processes: weakref.WeakSet[Process] = weakref.WeakSet()
+_processes: Living[Process] = Living()
 
 
 def _after_fork_in_child() -> None:
@@ -318,7 +333,3 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _slice(deadline: float) -> float:
-    return max(0.0, min(0.1, deadline - time.monotonic()))

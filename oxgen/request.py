@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from .errors import UsageError
 from .limits import Limits
 from .sandbox import Sandbox, is_encodable
+from .values import check_bool, plain_path
 
 __all__ = ["Request"]
 
@@ -50,8 +51,7 @@ class Request:
         _check_type("limits", self.limits, Limits)
         if self.input is not None and not isinstance(self.input, bytes):
             raise UsageError(f"input must be bytes or None, got {type(self.input).__name__}")
-        if not isinstance(self.capture_output, bool):
-            raise UsageError(f"capture_output must be True or False, got {self.capture_output!r}")
+        check_bool("capture_output", self.capture_output)
         if not isinstance(self.tenant, str):
             raise UsageError(f"tenant must be text, got {self.tenant!r}")
         object.__setattr__(self, "tenant", str.__str__(self.tenant))
@@ -85,7 +85,7 @@ def _words(args: object) -> tuple[str, ...]:
 
 
 def _word(word: object) -> str:
-    text = os.fspath(word) if isinstance(word, os.PathLike) else word
+    text = plain_path("args", word) if isinstance(word, os.PathLike) else word
     if not isinstance(text, str) or "\0" in text or not is_encodable(text):
         raise UsageError(f"args must be text or paths without NUL, got {word!r}")
     # A subclass may compare and hash as it likes, and what runs have in common is found by that.

@@ -140,6 +140,8 @@ class Sandbox:
             )
         object.__setattr__(self, "enforce_except", _checked_properties(self.enforce_except))
         _check_path(self.cwd)
+        if not isinstance(self.env, Mapping):
+            raise UsageError(f"env must map names to values, got {self.env!r}")
         checked = {_check_name(name): _check_value(name, text) for name, text in self.env.items()}
         object.__setattr__(self, "mounts", _check_mounts(self.mounts))
         if self.network not in get_args(Network):

@@ -17,10 +17,13 @@ CSRC = ROOT / "csrc"
 LAYERS = {
     "closing": 0,
     "errors": 0,
+    "gate": 0,
+    "living": 0,
     "timestamps": 0,
     "limits": 1,
     "machine": 1,
     "sandbox": 1,
+    "values": 1,
     "request": 2,
     "result": 2,
     "manifest": 3,

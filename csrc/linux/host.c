@@ -109,7 +109,19 @@ static int shake_hands(int socket, const struct ox_config *config, int64_t deadl
         r = ox_wait_readable(socket, deadline);
     if (r == 0) {
         size = ox_receive(socket, &reply, sizeof(reply), none, 0, &count);
-        r = size < 0 ? (int)size : size != (ssize_t)sizeof(reply) ? -EPROTO : 0;
+        r = size < 0                         ? (int)size
+            : size == 0                      ? -EPIPE
+            : size != (ssize_t)sizeof(reply) ? -EPROTO
+                                             : 0;
+    }
+    if (r == -EPIPE || r == -ECONNRESET) {
+        say(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher ended before it answered", "");
+        return r;
+    }
+    if (r == -ETIMEDOUT) {
+        say(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher was stopped, or had no processor",
+            "");
+        return r;
     }
     if (r == 0 && (reply.kind != OX_MESSAGE_HELLO || reply.version != OX_WIRE_VERSION))
         r = -EPROTO;

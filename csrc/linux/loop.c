@@ -269,6 +269,14 @@ void ox_loop_free(struct ox_loop *loop)
     free(loop);
 }
 
+void ox_loop_release(struct ox_loop **loop)
+{
+    struct ox_loop *held = *loop;
+
+    *loop = NULL;
+    ox_loop_free(held);
+}
+
 static int64_t first_due(const struct ox_loop *loop)
 {
     if (loop->news.first != NULL)

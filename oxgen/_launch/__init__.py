@@ -12,12 +12,15 @@ from .launcher import (
     UID_COUNT,
     Launcher,
     Lease,
+    check_launcher,
+    chosen_launcher,
     default_launcher,
 )
 from .levels import AUTOMATIC
 from .loop import deliver
 from .native import stages
 from .order import Order, Plan, Stream, archive_of, plan_of, planned, standard_stream
+from .pipes import Pipes
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
 
@@ -33,6 +36,7 @@ __all__ = [
     "Launcher",
     "Lease",
     "Order",
+    "Pipes",
     "Plan",
     "PoolStats",
     "Program",
@@ -41,6 +45,8 @@ __all__ = [
     "begin",
     "build",
     "carry_out",
+    "check_launcher",
+    "chosen_launcher",
     "classify",
     "default_launcher",
     "deliver",

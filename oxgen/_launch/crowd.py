@@ -6,11 +6,11 @@ import contextlib
 import os
 import select
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 
 from ..errors import LaunchError, LostError, OxgenError, UsageError
+from ..living import Living
 from ..request import Request
 from ..result import Completed
 from . import keeper
@@ -398,7 +398,7 @@ class Crowd:
         self._news.clear()
 
 
-_crowds: weakref.WeakSet[Crowd] = weakref.WeakSet()
+_crowds: Living[Crowd] = Living()
 _held: list[tuple[Crowd, bool]] = []
 
 

@@ -144,8 +144,11 @@ class Execution:
         outcome = self._outcome()
         self._check(outcome)
         lease, plan = self._lease, self._order.plan
+        cause = _CAUSES[outcome.cause]
+        if outcome.lost and cause == "none" and not outcome.oom_kills and lease.launcher.closed:
+            cause = "cancelled"  # its cell was killed by ``Launcher.close``: nobody has to guess
         facts = ends.Facts(
-            cause=_CAUSES[outcome.cause],
+            cause=cause,
             status=None if outcome.lost else outcome.status,
             cpu_seconds=outcome.cpu_ns / 1e9,
             oom_kills=outcome.oom_kills,
@@ -202,6 +205,7 @@ class Execution:
         if not self._ended:
             self.kill()
         self._run = None
+        self._lease.cell.run = None  # a child that is forked from here on looks at it
         ffi.release(self._holder)
 
     def _check(self, outcome: Any) -> None:

@@ -14,6 +14,7 @@ import time
 from typing import Protocol
 
 from ..errors import LaunchError
+from .apart import run_apart
 
 __all__ = ["LOOK_SECONDS", "unwatch", "watch"]
 
@@ -47,21 +48,24 @@ def unwatch(kept: Kept) -> None:
 
 
 def _start() -> None:
+    try:
+        run_apart(_start_one)
+    except RuntimeError as refused:
+        raise LaunchError(
+            "request",
+            errno.EAGAIN,
+            f"no thread to watch its limits: {refused}",
+            remedy="raise the limit on processes and threads",
+        ) from None
+
+
+def _start_one() -> None:
     global _thread
     with _lock:
-        if _thread is not None:
-            return
-        thread = threading.Thread(target=_keep, name="oxgen-keeper", daemon=True)
-        try:
+        if _thread is None:
+            thread = threading.Thread(target=_keep, name="oxgen-keeper", daemon=True)
             thread.start()
-        except RuntimeError as refused:
-            raise LaunchError(
-                "request",
-                errno.EAGAIN,
-                f"no thread to watch its limits: {refused}",
-                remedy="raise the limit on processes and threads",
-            ) from None
-        _thread = thread
+            _thread = thread
 
 
 def _keep() -> None:

@@ -9,14 +9,15 @@ import os
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..closing import Closes
 from ..errors import UsageError
+from ..living import Living
 from ..result import Completed
+from ..values import check_type
 from .cells import Cell, Tenancy
 from .native import ffi, lib
 from .pool import Pool, PoolStats
@@ -29,6 +30,8 @@ __all__ = [
     "Launcher",
     "Lease",
     "Turn",
+    "check_launcher",
+    "chosen_launcher",
     "default_launcher",
 ]
 
@@ -36,6 +39,8 @@ __all__ = [
 #: below what it keeps for foreign images (2147352576); https://systemd.io/UIDS-GIDS/
 UID_BASE = 1_880_096_768
 UID_COUNT = 65536
+#: The one above means "no id" to the kernel.
+_UID_MAX = 2**32 - 2
 
 #: How long a cell that is no longer wanted may take to end before others are let on.
 _GONE_SECONDS = 5.0
@@ -71,9 +76,11 @@ class Launcher(Closes):
             raise UsageError(f"reuse must be 'tenancy' or 'never', got {reuse!r}")
         _check_seconds("queue_seconds", queue_seconds, 0.1)
         _check_seconds("idle_seconds", idle_seconds, 0.1)
-        if not (uid_base >= 1000 and uid_count >= 2 and uid_base + uid_count < 2**32 - 1):
+        _check_count("uid_base", uid_base, 1000, _UID_MAX - 1)
+        _check_count("uid_count", uid_count, 2, _UID_MAX)
+        if uid_base + uid_count > _UID_MAX + 1:
             raise UsageError(
-                "uid_base and uid_count must name at least 2 ids between 1000 and 4294967294,"
+                f"uid_base and uid_count must name ids up to {_UID_MAX},"
                 f" got {uid_base!r} and {uid_count!r}"
             )
         self._reusable = reuse == "tenancy"
@@ -88,7 +95,11 @@ class Launcher(Closes):
         _launchers.add(self)
 
     def close(self) -> None:
-        """Kill what runs, end all cells and the launcher process. May be called twice."""
+        """Kill what runs, end all cells and the launcher process. May be called twice.
+
+        A run that was under way says ``cancelled``; one that waited for a cell never ran
+        (``UsageError``).
+        """
         self.pool.close()
 
     @property
@@ -252,7 +263,7 @@ def _check_seconds(name: str, value: object, least: float) -> None:
         raise UsageError(f"{name} must be between {least} and 86400 seconds, got {value!r}")
 
 
-_launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
+_launchers: Living[Launcher] = Living()
 _default: Launcher | None = None
 _default_lock = threading.Lock()
 
@@ -267,6 +278,18 @@ def default_launcher() -> Launcher:
         if _default is None or _default.closed:
             _default = Launcher()
         return _default
+
+
+def check_launcher(launcher: object) -> Launcher | None:
+    """Return what a caller named, None where it named none; else raise ``UsageError``."""
+    if launcher is None:
+        return None
+    return check_type("launcher", launcher, Launcher, "an oxgen.Launcher or None")
+
+
+def chosen_launcher(launcher: object) -> Launcher:
+    """Return the launcher that a caller named, or that of all who name none."""
+    return check_launcher(launcher) or default_launcher()
 
 
 def _after_fork_in_child() -> None:

@@ -45,7 +45,8 @@ class Loop:
     """Watches executions that have been started. One thread at a time; ``wake`` from any."""
 
     def __init__(self) -> None:
-        holder = ffi.new("struct ox_loop **")
+        # Its owner before there is anything to own: an interrupt may come at any moment.
+        self._holder = holder = ffi.gc(ffi.new("struct ox_loop **"), lib.ox_loop_release)
         r = lib.ox_loop_open(holder)
         if r < 0:
             raise LaunchError(
@@ -54,7 +55,7 @@ class Loop:
                 f"no loop to watch runs: {os.strerror(-r)}",
                 remedy="raise the limit on open files",
             )
-        self._native: Any = ffi.gc(holder[0], lib.ox_loop_free)
+        self._native: Any = holder[0]
         self._news = ffi.new("struct ox_news[]", _NEWS)
         self._executions: dict[int, Execution] = {}
         self._tokens: dict[Execution, int] = {}
@@ -117,7 +118,7 @@ class Loop:
         self._executions.clear()
         self._tokens.clear()
         self.fd = -1
-        ffi.release(self._native)
+        ffi.release(self._holder)
 
     def _forget(self, token: int) -> None:
         execution = self._executions.pop(token, None)

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import LaunchError, OxgenError, UsageError
 from ..limits import MIB
 from . import refusals
+from .apart import run_apart
 from .cells import Cell, Tenancy
 from .channel import Answer, Channel, GoneError
 from .channels import Channels
@@ -85,6 +86,7 @@ class Pool:
         self._doomed: list[Cell] = []
         self._jobs: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._bell = -1
         self._rung = False
 
@@ -119,9 +121,13 @@ class Pool:
                     f"{self._queue_bound} runs wait for a cell already",
                     remedy="start fewer at once, or allow a longer queue or more cells",
                 )
-            self._dispatch()
-            if not ticket.ready:
-                self._ring()
+            try:
+                self._dispatch()
+                if not ticket.ready:
+                    self._ring()
+            except BaseException:
+                ticket.withdraw()  # nobody will: a cell must not wait for it
+                raise
         return ticket
 
     def is_empty(self, cell: Cell) -> bool:
@@ -230,26 +236,28 @@ class Pool:
 
     def _start_thread(self) -> None:
         try:
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            run_apart(self._start_apart)
         except OSError as full:
             raise LaunchError(
-                "launcher",
-                full.errno or errno.EIO,
-                "no descriptor for its wake-ups",
-                remedy="raise the limit on open files",
+                "launcher", full.errno or errno.EIO, "no descriptor for its wake-ups"
             ) from None
-        thread = threading.Thread(target=self._serve, name="oxgen-pool", daemon=True)
-        try:
-            thread.start()
         except RuntimeError as refused:
-            os.close(self._bell)
             raise LaunchError(
                 "launcher",
                 errno.EAGAIN,
                 f"the thread of its pool cannot start: {refused}",
                 remedy="raise the limit on processes and threads",
             ) from None
-        self._thread = thread
+
+    def _start_apart(self) -> None:
+        with self._starting:
+            if self._thread is not None:
+                return
+            if self._bell < 0:
+                self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            thread = threading.Thread(target=self._serve, name="oxgen-pool", daemon=True)
+            thread.start()
+            self._thread = thread
 
     # --- the thread -------------------------------------------------------------------------------
 
@@ -350,6 +358,20 @@ class Pool:
         except OxgenError as refused:
             self._fail(sequence, refused)
 
+    def _fail_or_retry(self, sequence: int, failure: OxgenError) -> None:
+        """A file that was replaced on its way into the cell costs one more try, not the run."""
+        making = self.stock.making.get(sequence)
+        gone = isinstance(failure, LaunchError) and failure.errno == errno.ENOENT
+        if making is None or not gone or making.tries >= _TRIES:
+            self._fail(sequence, failure)
+            return
+        try:
+            making.recipe.program.preserve()
+        except OxgenError as refused:
+            self._fail(sequence, refused)
+        else:
+            self._send(sequence)  # which opens by their paths whatever else is mounted
+
     def _fail(self, sequence: int, failure: OxgenError) -> None:
         with self.lock:
             ticket = self.stock.dropped(sequence)
@@ -358,7 +380,7 @@ class Pool:
 
     def _deliver(self, channel: Channel, answer: Answer) -> None:
         if answer.failure is not None:
-            self._fail(answer.sequence, answer.failure)
+            self._fail_or_retry(answer.sequence, answer.failure)
             return
         with self.lock:
             making = self.stock.making.pop(answer.sequence, None)

@@ -6,10 +6,10 @@ import errno
 import hashlib
 import os
 import stat
-import weakref
 from typing import Any
 
 from ..errors import LaunchError, ProgramNotFoundError
+from ..living import LivingByKey
 from ..sandbox import Runtime
 from .native import ffi, held, lib
 from .needed import Needed, inspect
@@ -30,6 +30,7 @@ class Program:
     __slots__ = (
         "__weakref__",
         "_file",
+        "_original",
         "_state",
         "digest",
         "entry",
@@ -68,6 +69,18 @@ class Program:
         descriptor: int = self._file[0]
         return descriptor
 
+    def preserve(self) -> None:
+        """See to it that cells can be made of it though its file was deleted or replaced.
+
+        The kernel mounts no file that has no name any more. Its bytes are still there: a sealed
+        copy of them goes into the launcher's store.
+        """
+        if self.digest is None and not self.is_current():
+            self._original = self._file  # whoever has its number keeps it
+            self._file, self.digest = _copy(
+                self.descriptor, self.path, "was deleted meanwhile", "start it again"
+            )
+
     def is_current(self) -> bool:
         """Whether its path still names the same file, unchanged."""
         if self._state is None:
@@ -102,7 +115,7 @@ def find(name: str) -> str:
 
 
 #: Programs that runs or cells hold open, by path and runtime.
-_opened: weakref.WeakValueDictionary[tuple[str, Runtime], Program] = weakref.WeakValueDictionary()
+_opened: LivingByKey[tuple[str, Runtime], Program] = LivingByKey()
 
 
 def open_program(name: str, runtime: Runtime) -> Program:
@@ -114,7 +127,8 @@ def open_program(name: str, runtime: Runtime) -> Program:
     key = (path, runtime)
     known = _opened.get(key)
     if known is None or not known.is_current():
-        known = _opened[key] = _open(path, runtime)
+        known = _open(path, runtime)
+        _opened.set(key, known)
     return known
 
 
@@ -130,7 +144,8 @@ def _open(path: str, runtime: Runtime) -> Program:
             "exec", errno.EACCES, "is not executable", remedy="chmod +x it", path=path
         )
     if not _open_to_others(what.st_mode, needed):
-        original, (file, digest) = file, _copy(file[0], path)
+        why, remedy = "closed to other users", "chmod o+rx the file"
+        original, (file, digest) = file, _copy(file[0], path, why, remedy)
         ffi.release(original)
     return Program(
         entry=entry,
@@ -198,7 +213,7 @@ def _open_to_others(mode: int, needed: Needed) -> bool:
     return mode & wanted == wanted
 
 
-def _copy(descriptor: int, path: str) -> tuple[Any, str]:
+def _copy(descriptor: int, path: str, why: str, remedy: str) -> tuple[Any, str]:
     """Return a sealed copy for the launcher's store, and its digest."""
     import fcntl
 
@@ -214,8 +229,8 @@ def _copy(descriptor: int, path: str) -> tuple[Any, str]:
                 raise LaunchError(
                     "program",
                     errno.EFBIG,
-                    f"is larger than {_COPY_MAX} bytes and closed to other users",
-                    remedy="chmod o+rx the file",
+                    f"is larger than {_COPY_MAX} bytes, and {why}",
+                    remedy=remedy,
                     path=path,
                 )
             os.write(copy, chunk)

@@ -95,6 +95,10 @@ _MACHINE = frozenset(
 )
 
 
+#: Somebody ended the launcher process, or kept it from running.
+_ENDED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT})
+
+
 def again(refused: UnsupportedError) -> UnsupportedError:
     """A new exception that says the same: one that is raised twice would carry both tracebacks."""
     return UnsupportedError(
@@ -112,6 +116,8 @@ def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError
         return LaunchError(stage, number, cause)
     if number == errno.ENOTSUP:
         return UnsupportedError((), cause, remedy, errno=number, stage=stage)
+    if stage == "handshake" and number in _ENDED:
+        return LostError(stage, number, cause, remedy="try again")
     if stage in _LAUNCHER:
         return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
     return LaunchError(stage, number, cause, remedy=remedy)
@@ -125,6 +131,14 @@ def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
             missing, f"{cause} ({os.strerror(number)})", remedy, errno=number, stage=stage
         )
     if stage in ("launcher", "warden"):
-        return LostError(stage, number, "the launcher or the cell ended before it was ready")
+        if number == errno.ETIMEDOUT:
+            text = "the launcher did not answer in time: it was stopped, or had no processor"
+        elif number in USED_UP or number == errno.EMSGSIZE:
+            # A message whose descriptors did not fit arrives cut off (unix(7), MSG_CTRUNC).
+            number = errno.EMFILE
+            text = "descriptors are used up: those of a new cell could not be taken over"
+        else:
+            text = "the launcher or the cell ended before it was ready"
+        return LostError(stage, number, text)
     remedy = "shorten argv and env" if number == errno.E2BIG else ""
     return LaunchError(stage, number, remedy=remedy)

@@ -7,6 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 
+from ..living import Living, LivingByKey
 from .cells import Cell, Recipe, Tenancy
 from .fair import FairQueue
 from .program import Program
@@ -30,10 +31,10 @@ class Stock:
         #: Oldest first. A line may be empty: a signal handler may raise at any moment.
         self.idle: dict[Tenancy, list[Cell]] = {}
         # Weak: a cell that an exception of a signal handler made its run forget no longer counts.
-        self.all: weakref.WeakSet[Cell] = weakref.WeakSet()
+        self.all: Living[Cell] = Living()
         #: What the launcher has been asked for, by the number of the request.
         self.making: dict[int, Making] = {}
-        self._recipes: weakref.WeakValueDictionary[Tenancy, Recipe] = weakref.WeakValueDictionary()
+        self._recipes: LivingByKey[Tenancy, Recipe] = LivingByKey()
         #: So many idle cells of a tenancy are wished for.
         self._wanted: dict[Tenancy, int] = {}
         self._sequence = 0
@@ -42,7 +43,8 @@ class Stock:
         """Return what cells of this tenancy are made of."""
         recipe = self._recipes.get(tenancy)
         if recipe is None:
-            recipe = self._recipes[tenancy] = Recipe(tenancy, program)
+            recipe = Recipe(tenancy, program)
+            self._recipes.set(tenancy, recipe)
         return recipe
 
     def idle_count(self) -> int:
@@ -50,8 +52,7 @@ class Stock:
         return sum(map(len, self.idle.values()))
 
     def count(self) -> int:
-        """How many cells there are. Not ``len``: that counts a cell for ever whose removal from the
-        set, which is Python code, was cut short by an exception of a signal handler."""
+        """How many cells there are."""
         return sum(1 for _ in self.all)
 
     def serving(self) -> int:

@@ -23,6 +23,7 @@ import msgspec
 
 from ..errors import CaptureError
 from ..limits import KIB, MIB
+from ..values import path_text
 from .flow import Flow, Header
 from .har_split import BudgetError, StructureError, entry_spans
 
@@ -145,7 +146,7 @@ def read_har(path: str | os.PathLike[str]) -> Capture:
     is larger than `MAX_ENTRY_BYTES`, no JSON or no UTF-8 is skipped. Bodies are cut at
     `MAX_BODY_CHARACTERS`.
     """
-    name = os.fspath(path)
+    name = path_text("path", path)
     text = _read(name)
     if text.startswith(codecs.BOM_UTF8):
         text = text[len(codecs.BOM_UTF8) :]

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import unquote_plus
 
+from ..values import check_type
 from .challenge import redact_challenge, redact_protocols, secret_protocols
 from .echoes import Echoes
 from .flow import Flow, Header
@@ -69,6 +70,7 @@ def sanitise(flow: Flow) -> Flow:
     out where the URL, a header, a cookie's attribute or the body repeats it, percent-encoded and
     the like too. Policy headers of the response are left alone there.
     """
+    check_type("flow", flow, Flow, "a Flow")
     echoes = Echoes(_secret_values(flow))
     return replace(
         flow,

@@ -16,6 +16,7 @@ from ..errors import CapabilityError, FindingError, UsageError
 from ..findings import SCHEMA_VERSION, Finding, new_id, parse_finding
 from ..limits import KIB, MIB
 from ..manifest import config_fault
+from ..values import check_type
 from .emitted import Emitted
 from .flow import Flow
 from .protocol import (
@@ -79,6 +80,14 @@ class Broker:
         audit: AuditLog,
         config: Mapping[str, Any] | None = None,
     ) -> None:
+        check_type("issuer", issuer, Issuer, "an Issuer")
+        check_type("audit", audit, AuditLog, "an AuditLog")
+        if not callable(on_finding):
+            raise UsageError(f"on_finding must be a function of one Finding, got {on_finding!r}")
+        if flows is not None:
+            check_type("flows", flows, Iterable, "an iterable of Flow, or None")
+        if config is not None:
+            check_type("config", config, Mapping, "an object as JSON has it, or None")
         self._config = dict(config) if config else {}
         fault = config_fault(self._config) if config else None
         if fault is not None:

@@ -14,6 +14,7 @@ import threading
 from ..closing import Closes
 from ..errors import LaunchError, UsageError
 from ..timestamps import timestamp
+from ..values import path_text
 from .clock import boottime_ns
 
 __all__ = ["EVENTS", "AuditLog"]
@@ -71,7 +72,7 @@ class AuditLog(Closes):
         self._lock = threading.Lock()
         self._seq = 0
         self._torn = False
-        self._descriptor = -1 if path is None else _open(os.fspath(path))
+        self._descriptor = -1 if path is None else _open(path_text("path", path))
         try:
             self._torn = self._descriptor >= 0 and _ends_torn(self._descriptor)
         except OSError:

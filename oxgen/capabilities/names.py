@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from ..errors import CapabilityError
+from ..values import check_type
 
 __all__ = ["REQUIRES", "Capability", "parse_capabilities"]
 
@@ -50,7 +51,7 @@ def parse_capabilities(names: Iterable[str]) -> tuple[Capability, ...]:
         raise CapabilityError(
             "unknown_capability", f"capabilities must be a list of names, got the text {names!r}"
         )
-    wanted = tuple(names)
+    wanted = tuple(check_type("capabilities", names, Iterable, "a list of names"))
     try:
         return _parse(wanted)
     except TypeError:  # something that cannot be hashed, and so is no name

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import CapabilityError, UsageError
+from ..values import check_type
 from .audit import AuditLog
 from .clock import boottime_ns
 from .names import Capability, parse_capabilities
@@ -93,6 +94,8 @@ class Issuer:
     ) -> None:
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise UsageError(f"max_tokens must be a whole number of at least 1, got {max_tokens!r}")
+        if audit is not None:
+            check_type("audit", audit, AuditLog, "an AuditLog or None")
         #: Copied for each token: to make one takes longer than to use it.
         self._keyed = hmac.new(secrets.token_bytes(32), _LABEL, hashlib.sha256)
         self._audit = audit

@@ -155,6 +155,8 @@ def bench(
         if chart is not None and not report.is_empty:
             chart.write(report.chart(chart.format))
     _show(report, as_json=as_json)
+    if few := report.without_tail():
+        say(f"too few launches for a p99: {', '.join(few)}; --seconds gives it more time")
     if not report.complete:
         what = "nothing" if report.is_empty else "not everything"
         say(f"{what} was measured in {seconds:g} s; --seconds gives it more time")

@@ -49,13 +49,6 @@ class ChartFile(Closes):
     """
 
     def __init__(self, path: str) -> None:
-        try:
-            import matplotlib.figure  # noqa: F401
-        except ImportError as exc:
-            raise click.UsageError(
-                f"--plot needs matplotlib, which cannot be imported ({exc});"
-                " pip install 'oxgen[plot]'"
-            ) from None
         self.path = path
         # O_NONBLOCK: opening a FIFO must not wait for its reader.
         flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -68,6 +61,15 @@ class ChartFile(Closes):
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 os.close(self._descriptor)
                 raise OSError(errno.EINVAL, "is not a regular file", path) from None
+
+        try:
+            import matplotlib.figure  # noqa: F401
+        except ImportError as exc:
+            self.close()
+            raise click.UsageError(
+                f"--plot needs matplotlib, which cannot be imported ({exc});"
+                " pip install 'oxgen[plot]'"
+            ) from None
 
     def close(self) -> None:
         """Close it; a new one that was not written is gone."""

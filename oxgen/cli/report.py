@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from ..result import Confinement
 
-__all__ = ["Report", "machine"]
+__all__ = ["TAIL_LAUNCHES", "Report", "machine"]
 
 _COLUMNS = 80
+#: Of fewer launches, none is the one in a hundred that takes longer than p99.
+TAIL_LAUNCHES = 100
 #: What people read for each kind of cell.
 _CELL_NAMES = {"tenancy": "oxgen, cell reused", "never": "oxgen, new cell each"}
 _BASE_NAME = "subprocess.run, unconfined"
@@ -56,6 +58,13 @@ class Report:
     def is_empty(self) -> bool:
         """Whether not a single launch was measured."""
         return not any(turn for row in self.rows() for turn in row.turns)
+
+    def without_tail(self) -> list[str]:
+        """Return what was measured too few times for a p99, which is null then."""
+        counts = {title: len(row.values_us()) for title, row in self._named_rows().items()}
+        return [
+            f"{title} ({count})" for title, count in counts.items() if 0 < count < TAIL_LAUNCHES
+        ]
 
     def otherwise_lines(self) -> list[str]:
         """Return a line for each way to launch whose launches did not all exit with 0."""
@@ -216,7 +225,12 @@ def _figures(ascending: list[float]) -> Mapping[str, float | None]:
     shares = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "max_us": 1.0}
     if not ascending:
         return dict.fromkeys(shares)
-    return {name: round(percentile(ascending, share), 1) for name, share in shares.items()}
+    figures: dict[str, float | None] = {
+        name: round(percentile(ascending, share), 1) for name, share in shares.items()
+    }
+    if len(ascending) < TAIL_LAUNCHES:
+        figures["p99_us"] = None
+    return figures
 
 
 def _number(value: float | None) -> str:

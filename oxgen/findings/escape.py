@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ..values import check_type
+
 __all__ = ["escape_text"]
 
 #: Invisible without being a control or format character: fillers, joiners, variation selectors
@@ -24,7 +26,7 @@ def escape_text(text: str) -> str:
     invisible fillers become ``\\x1b``, ``\\u202e``, ``\\U000e0041``. Everything else stays, the
     backslash too.
     """
-    if text.isascii() and text.isprintable():
+    if check_type("text", text, str, "text").isascii() and text.isprintable():
         return text
     return "".join(_escaped(char) if _is_unsafe(char) else char for char in text)
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from ..closing import Closes
 from ..errors import FindingError, UsageError
+from ..values import path_text
 from .schema import MAX_LINE_BYTES, Finding, parse_finding
 
 __all__ = ["FindingsWriter", "LineReport", "validate_lines"]
@@ -56,7 +57,7 @@ class FindingsWriter(Closes):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = path_text("path", path)
         self._lock = threading.Lock()
         # O_NONBLOCK: a FIFO without a reader is an error at once and not a wait.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from ..errors import FindingError
+from ..values import check_type
 from .ids import ULID_ALPHABET
 
 __all__ = [
@@ -131,6 +132,7 @@ def parse_finding(source: bytes | str | Mapping[str, Any]) -> Finding:
     Unknown and duplicate keys, members of another type, null where a string belongs, lone
     surrogates and everything beyond the sizes of ``Finding`` are refused.
     """
+    check_type("source", source, (bytes, str, Mapping), "JSON as bytes or text, or an object")
     members = source if isinstance(source, Mapping) else _read_json(source)
     for key in members:
         if key not in _KEYS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import UsageError
 from ..result import Completed
 from ..timestamps import timestamp
+from ..values import check_type
 from .ids import new_id
 from .schema import FIELD_BYTES, Finding
 
@@ -23,6 +24,7 @@ def termination_finding(completed: Completed, *, plugin: str) -> Finding:
     escaped and cut, because this record must not get lost. Raises ``UsageError`` for a run without
     a reason.
     """
+    check_type("completed", completed, Completed, "the Completed of a run")
     ended, usage, limits = completed.termination, completed.usage, completed.limits
     if ended.reason is None:
         raise UsageError("a run that ended by itself has no termination finding (reason is None)")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ..errors import IntegrityError
 from ..limits import MIB
 from ..manifest import relative_path_fault
+from ..values import check_type
 
 __all__ = ["MAX_ALLOWLIST_BYTES", "Allowlist", "Entry", "parse_allowlist", "with_entries"]
 
@@ -60,6 +61,7 @@ def parse_allowlist(content: bytes, *, path: str = "ALLOWLIST") -> Allowlist:
     another length or alphabet, an empty path, a path that is not in its one normal form, control
     characters, one path with two digests, more than 4 MiB.
     """
+    check_type("content", content, bytes, "the bytes of an ALLOWLIST")
     if len(content) > MAX_ALLOWLIST_BYTES:
         raise _bad(f"is larger than {MAX_ALLOWLIST_BYTES} bytes", path)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):

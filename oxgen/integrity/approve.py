@@ -20,6 +20,7 @@ from ..capabilities import REQUIRES
 from ..errors import IntegrityError, ManifestError
 from ..limits import MIB
 from ..manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest, relative_path_fault
+from ..values import path_text
 from .allowlist import Allowlist, Entry
 from .approved import Approved, Sealed
 from .files import checked_name, shown
@@ -27,7 +28,7 @@ from .keys import MAX_KEY_BYTES, PublicKey, load_certificate_key, load_public_ke
 from .sealed import seal_copy, sha256_of
 from .seen import recall, remember
 from .signature import MAX_SIGNATURE_BYTES, verify_digest
-from .trust import KEYS_OF_ROOT, OpenRoot, TrustRoot
+from .trust import KEYS_OF_ROOT, OpenRoot, TrustRoot, check_root
 
 __all__ = ["MAX_ARTIFACT_BYTES", "approve", "approve_files"]
 
@@ -68,7 +69,8 @@ def approve(plugin: str | os.PathLike[str], root: TrustRoot) -> Approved:
     verdict rests on is the one that was read then and has not been written since: a key or a line
     that is taken away counts from the next call on, in every process.
     """
-    key = (root.directory, root.implicit, os.geteuid(), os.fsdecode(plugin))
+    check_root(root)
+    key = (root.directory, root.implicit, os.geteuid(), path_text("plugin", plugin))
     known = recall(key)
     if known is not None:
         return known
@@ -110,7 +112,7 @@ def approve_files(root: TrustRoot, manifest_path: str | os.PathLike[str]) -> tup
     and ``not_writable``; ``ManifestError`` for what could never start: an artifact that is no
     program of its ``runtime``, a capability without the one it needs.
     """
-    with root.open() as opened, opened.locked():
+    with check_root(root).open() as opened, opened.locked():
         keys = opened.keys()
         place = _find(manifest_path, opened, None)
         content = opened.read(place.manifest, MAX_MANIFEST_BYTES)

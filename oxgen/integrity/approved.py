@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from ..closing import Closes
+from ..errors import UsageError
 from ..manifest import Manifest
 
 __all__ = ["Approved", "Sealed"]
@@ -83,14 +84,14 @@ class Approved(Closes):
 
     @property
     def descriptor(self) -> int:
-        """The sealed memfd; ``ValueError`` once it is closed."""
+        """The sealed memfd; ``UsageError`` once it is closed."""
         return self.sealed.descriptor
 
     @property
     def sealed(self) -> Sealed:
-        """The sealed bytes; ``ValueError`` once it is closed."""
+        """The sealed bytes; ``UsageError`` once it is closed."""
         if self._sealed is None:
-            raise ValueError(f"the approval of {self.name} is closed")
+            raise UsageError(f"the approval of {self.name} is closed; approve the plugin again")
         return self._sealed
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator
 
 from ..errors import IntegrityError
+from ..values import path_text
 
 __all__ = [
     "check_owner",
@@ -51,7 +52,7 @@ def shown(path: str) -> str:
 
 def checked_name(path: str | os.PathLike[str]) -> str:
     """Return a path that the caller named as text the kernel can take, else ``bad_path``."""
-    text = os.fsdecode(path)
+    text = path_text("a file", path)
     try:
         usable = text != "" and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:

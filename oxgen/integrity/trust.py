@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import IntegrityError
+from ..values import check_type
 from .allowlist import MAX_ALLOWLIST_BYTES, Allowlist, Entry, parse_allowlist, with_entries
 from .ancestry import open_by_safe_way
 from .files import (
@@ -32,7 +33,7 @@ from .files import (
 from .keys import MAX_KEY_BYTES, PublicKey, load_public_key
 from .state import State
 
-__all__ = ["KEYS_OF_ROOT", "OpenRoot", "TrustRoot", "listed"]
+__all__ = ["KEYS_OF_ROOT", "OpenRoot", "TrustRoot", "check_root", "listed"]
 
 _SYSTEM_DIRECTORY = "/etc/oxgen"
 _LOCAL_DIRECTORY = "plugins"
@@ -56,6 +57,9 @@ class TrustRoot:
 
     directory: str
     implicit: bool = False
+
+    def __post_init__(self) -> None:
+        check_type("directory", self.directory, str, "the path of a trust root as text")
 
     @classmethod
     def locate(cls, explicit: str | None = None) -> TrustRoot:
@@ -248,9 +252,14 @@ class OpenRoot:
         )
 
 
+def check_root(root: object) -> TrustRoot:
+    """Return it if it is a trust root, else raise ``UsageError``."""
+    return check_type("root", root, TrustRoot, "a TrustRoot, as TrustRoot.locate(path) finds it")
+
+
 def listed(root: TrustRoot) -> tuple[Entry, ...]:
     """Return what the ALLOWLIST of ``root`` allows, in its order."""
-    with root.open() as opened:
+    with check_root(root).open() as opened:
         return opened.allowlist().entries
 
 

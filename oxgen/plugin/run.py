@@ -59,6 +59,8 @@ def run_plugin(
         raise UsageError(f"args must be a sequence of text, got {args!r}")
     if not isinstance(token, str) or "\0" in token or not is_encodable(token):
         raise UsageError("token must be text without NUL, as Issuer.grant returns it")
+    if broker is not None and not token:
+        raise UsageError("token is empty: a broker serves nobody without one (Issuer.grant)")
     # Checks what it is given, as for any other run.
     request = Request(
         (manifest.entry, *args),
@@ -88,7 +90,7 @@ def run_plugin(
         files=_launch.archive_of(request, bounds),
         collect=request.collect,
     )
-    pool = launcher or _launch.default_launcher()
+    pool = _launch.chosen_launcher(launcher)
     if broker is None:
         _check_needs_none(manifest, token)
         return _launch.carry_out(pool, order)

@@ -385,7 +385,8 @@ static int cells_come_and_go_without_a_trace(void)
         CHECK_CLEAN(outcome);
     }
     CHECK_EQUAL(end_cell(&stage.launcher, &stage.cell), 0);
-    CHECK(WITHIN(1, processes_in_range(uid_base())));
+    /* No promise but that they go: the launcher buries them when it gets to it. */
+    CHECK(WITHIN(20, processes_in_range(uid_base())));
     return stop(&stage.launcher);
 }
 

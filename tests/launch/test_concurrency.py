@@ -157,4 +157,4 @@ def test_closing_a_launcher_ends_what_still_runs(probe: Probe, tag: str) -> None
         process.stdout.readline()
         launcher.close()
         assert watch.wait_until(lambda: not watch.processes(tag), 2)
-        assert process.wait(timeout=5).termination.reason == "lost"
+        assert process.wait(timeout=5).termination.reason == "cancelled"

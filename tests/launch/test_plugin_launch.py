@@ -212,6 +212,9 @@ def test_a_broker_serves_the_run_that_it_was_made_for_and_no_other(
         {"args": ["\ud800"]},
         {"token": "a\0b"},
         {"token": 3},
+        {"token": ""},
+        {"launcher": 3},
+        {"launcher": {}},
         {"tenant": []},
         {"task_id": 3},
         {"limits": 3},
@@ -307,6 +310,14 @@ def test_runs_of_a_plugin_leave_no_thread_and_no_descriptor(approved: Approved) 
         ),
         10,
     )
+
+
+def test_a_closed_approval_starts_nothing(approved: Approved) -> None:
+    copy = approved.again()
+    assert run_plugin(copy, broker=Echo(), token="t", args=["exit", "0"]).returncode == 0
+    copy.close()
+    with pytest.raises(UsageError, match="closed"):
+        run_plugin(copy, broker=Echo(), token="t")
 
 
 def test_an_unapproved_program_is_no_plugin(probe_path: Path) -> None:

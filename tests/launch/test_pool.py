@@ -198,3 +198,14 @@ def test_a_program_is_not_held_open_once_its_cells_are_gone(probe: Probe, tmp_pa
         assert held()
         oxgen.run(["true"], launcher=launcher)  # needs the only cell
         assert watch.wait_until(lambda: not held(), 5)
+
+
+def test_runs_of_a_launcher_that_is_closed_say_cancelled(probe: Probe, tag: str) -> None:
+    """Its own kill is certain: it is not "lost", as a cell that vanished is."""
+    launcher = oxgen.Launcher(cells=1)
+    with oxgen.spawn([str(probe.path), "sleep", "60", tag], launcher=launcher) as process:
+        launcher.close()
+        ended = process.wait(5).termination
+    assert (ended.reason, ended.certain) == ("cancelled", True)
+    with pytest.raises(oxgen.UsageError, match="closed"):
+        oxgen.run([str(probe.path), "exit", "0"], launcher=launcher)

@@ -175,3 +175,12 @@ def test_usage_and_confinement_are_those_of_a_run(probe: Probe) -> None:
     with oxgen.spawn([str(probe.path), "burn", "0.1"]) as process:
         done = process.wait(timeout=5)
     assert done.usage.cpu_seconds >= 0.1 and done.confinement.level == "namespaces"
+
+
+@pytest.mark.parametrize("timeout", ["x", float("nan"), []])
+def test_a_time_that_is_none_is_refused(probe: Probe, timeout: object) -> None:
+    with oxgen.spawn([str(probe.path), "sleep", "20"]) as process:
+        with pytest.raises(oxgen.UsageError, match="timeout"):
+            process.wait(timeout)  # type: ignore[arg-type]
+        with pytest.raises(TimeoutError):
+            process.wait(0.01)

@@ -197,7 +197,7 @@ def test_results_that_nobody_holds_any_more_leave_nothing(
     next(results)
     assert started(tag, 2)
     del results
-    assert watch.processes(tag) == []
+    assert watch.wait_until(lambda: watch.processes(tag) == [], 1)
 
 
 def test_an_exception_of_the_supply_leaves_nothing_and_is_raised(
@@ -444,4 +444,23 @@ def test_closing_the_launcher_ends_what_runs_in_it(probe: Probe, tag: str) -> No
     timer.join()
     assert watch.processes(tag) == []
     assert sorted(type(one).__name__ for one in ends) == ["Completed", "Completed", "UsageError"]
-    assert {one.termination.reason for one in ends if isinstance(one, Completed)} == {"lost"}
+    assert {one.termination.reason for one in ends if isinstance(one, Completed)} == {"cancelled"}
+
+
+def test_a_second_thread_in_the_iterator_is_refused(probe: Probe, pool: Launcher, tag: str) -> None:
+    refused: list[BaseException] = []
+    with oxgen.map([request(probe, *LONG, tag)], 8, pool) as results:
+
+        def take() -> None:
+            try:
+                next(results)
+            except BaseException as failure:
+                refused.append(failure)
+
+        first = threading.Thread(target=take)
+        first.start()
+        assert started(tag, 1)
+        with pytest.raises(oxgen.UsageError, match="another thread"):
+            next(results)
+    first.join(10)
+    assert len(refused) == 1 and watch.processes(tag) == []
