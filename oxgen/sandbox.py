@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import types
@@ -67,7 +68,10 @@ class Mount:
     executable: bool = False
 
     def __post_init__(self) -> None:
-        source = os.fspath(self.source) if isinstance(self.source, os.PathLike) else self.source
+        source: object = self.source
+        if isinstance(source, os.PathLike):
+            with contextlib.suppress(TypeError):  # its path is none: what it is is refused below
+                source = os.fspath(source)
         if (
             not isinstance(source, str)
             or not source.startswith("/")
@@ -193,7 +197,7 @@ def _checked_properties(names: object) -> tuple[str, ...]:
     for name in names:
         if name not in PROPERTIES:
             raise UsageError(
-                f"enforce_except: {name!r} is no property; accepted: {', '.join(PROPERTIES)}"
+                f"enforce_except must name properties ({', '.join(PROPERTIES)}), got {name!r}"
             )
     return tuple(name for name in PROPERTIES if name in names)
 

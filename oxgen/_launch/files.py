@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import LaunchError
 from ..limits import MIB, Limits
 from ..result import Collected
+from ..values import path_text
 from .native import ffi, held, lib
 
 __all__ = ["Archive", "collect", "lost"]
@@ -66,7 +67,7 @@ class Archive:
                     self._begin(name, len(source), 0o644)
                     self._add(source)
                 else:
-                    self._copy(name, os.fspath(source))
+                    self._copy(name, path_text("files", source))
             _seal(self._file[0])
         except LaunchError:
             raise

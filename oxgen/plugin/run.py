@@ -31,6 +31,7 @@ def run_plugin(
     *,
     broker: Serves | None = None,
     token: str = "",
+    sandbox: Sandbox | None = None,
     limits: Limits | None = None,
     args: Sequence[str] = (),
     files: Mapping[str, bytes | os.PathLike[str]] | None = None,
@@ -40,7 +41,6 @@ def run_plugin(
     task_id: str | None = None,
     run_id: str | None = None,
     launcher: _launch.Launcher | None = None,
-    sandbox: Sandbox | None = None,
 ) -> Completed:
     """Run an approved plugin to its end and return how it ended.
 
@@ -64,6 +64,7 @@ def run_plugin(
     # Checks what it is given, as for any other run.
     request = Request(
         (manifest.entry, *args),
+        sandbox=sandbox,
         limits=limits,
         capture_output=capture_output,
         tenant=tenant,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import oxgen
-from oxgen import Launcher, Limits, Request, Sandbox, UsageError, aio, broker, capabilities
+from oxgen import Launcher, Limits, Mount, Request, Sandbox, UsageError, aio, broker, capabilities
 from oxgen import findings as finds
 from oxgen import integrity as trust
 from oxgen.manifest import parse_manifest
@@ -109,6 +109,26 @@ CALLS: dict[str, Callable[[], Any]] = {
     "Sandbox runtime": lambda: Sandbox(runtime=[]),  # type: ignore[arg-type]
     "Sandbox level": lambda: Sandbox(level=[]),  # type: ignore[arg-type]
     "Sandbox cwd": lambda: Sandbox(cwd=3),  # type: ignore[arg-type]
+    "Sandbox enforce": lambda: Sandbox(enforce="require"),  # type: ignore[arg-type]
+    "Sandbox enforce_except": lambda: Sandbox(enforce_except=3),  # type: ignore[arg-type]
+    "Sandbox enforce_except (text)": lambda: Sandbox(enforce_except="disk"),  # type: ignore[arg-type]
+    "Sandbox enforce_except (unknown)": lambda: Sandbox(enforce_except=("disc",)),
+    "Sandbox mounts": lambda: Sandbox(mounts=3),  # type: ignore[arg-type]
+    "Sandbox mounts (text)": lambda: Sandbox(mounts="/usr"),  # type: ignore[arg-type]
+    "Sandbox mounts (a text in it)": lambda: Sandbox(mounts=("/usr",)),  # type: ignore[arg-type]
+    "Sandbox network": lambda: Sandbox(network=[]),  # type: ignore[arg-type]
+    "Sandbox exec_tmp": lambda: Sandbox(exec_tmp=1),  # type: ignore[arg-type]
+    "Mount source": lambda: Mount(3),  # type: ignore[arg-type]
+    "Mount source (odd path)": lambda: Mount(ODD),
+    "Mount source (relative)": lambda: Mount("usr"),
+    "Mount destination": lambda: Mount("/usr", 3),  # type: ignore[arg-type]
+    "run files": lambda: oxgen.run(TRUE, files=3),  # type: ignore[arg-type]
+    "run files (a number as content)": lambda: oxgen.run(TRUE, files={"a": 3}),  # type: ignore[dict-item]
+    "run files (odd path)": lambda: oxgen.run(TRUE, files={"a": ODD}),
+    "run files (above)": lambda: oxgen.run(TRUE, files={"../a": b""}),
+    "run collect": lambda: oxgen.run(TRUE, collect=3),  # type: ignore[arg-type]
+    "run collect (text)": lambda: oxgen.run(TRUE, collect="a"),
+    "run collect (number)": lambda: oxgen.run(TRUE, collect=[3]),  # type: ignore[list-item]
     "Limits cpu_seconds": lambda: Limits(cpu_seconds=10**400),
     "Limits processes": lambda: Limits(processes=2.5),  # type: ignore[arg-type]
     "Launcher uid_base": lambda: Launcher(uid_base="x"),  # type: ignore[arg-type]
@@ -169,8 +189,10 @@ NOT_CALLED = {
     "Approved",
     "Capability",
     "Capture",
+    "Collected",
     "Completed",
     "Confinement",
+    "Enforce",
     "Entry",
     "Finding",
     "Flow",
