@@ -191,9 +191,7 @@ def attempt(program: str) -> OSError | None:
         except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
             return failed
         finally:
-            native = launcher.pool._channel.native
-            if native is not None:
-                started.append(native.pid)
+            started.extend(one.native.pid for one in launcher.pool._channels.running())
     return None
 
 
