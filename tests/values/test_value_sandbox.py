@@ -76,7 +76,7 @@ def test_a_sandbox_is_a_value_that_its_maker_cannot_change_later() -> None:
 
 @pytest.mark.parametrize("bad", ["require", None, True])
 def test_enforcement_is_one_of_two_values(bad: object) -> None:
-    with pytest.raises(UsageError, match="Enforce.REQUIRE"):
+    with pytest.raises(UsageError, match="must be Enforce"):
         Sandbox(enforce=bad)  # type: ignore[arg-type]
 
 
