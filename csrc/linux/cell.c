@@ -141,7 +141,7 @@ static int open_ids(struct ox_works *works, const struct ox_config *config,
 {
     int r;
 
-    if (ox_user_is_privileged())
+    if (ox_user_is_privileged(config->uid_base, config->uid_count))
         return ox_ids_open(config, &works->ids, ret_problem);
     r = ox_user_enter(&works->user, ret_problem);
     if (r < 0)

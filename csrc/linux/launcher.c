@@ -121,7 +121,7 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
     service->works.level = ox_level_find(config->level);
     if (service->works.level == NULL)
         return refuse(problem, OX_STAGE_LAUNCHER, -ENOTSUP, "this build has no such level",
-                      "choose another level");
+                      "use level 'namespaces', or name none");
     r = service->works.level->open(&service->works, config, problem);
     if (r < 0)
         return r;
