@@ -153,9 +153,9 @@ enum ox_property {
 
 /* What is weaker than it could be although every property holds: bits of ox_launcher.weaker. */
 enum ox_weakness {
-    OX_WEAKER_GROUPS = 1,  /* programs keep the caller's supplementary groups */
-    OX_WEAKER_UID = 2,     /* all cells have the caller's uid: they share its budgets in the kernel */
-    OX_WEAKER_DEVICES = 4  /* /dev has the host's own nodes */
+    OX_WEAKER_GROUPS = 1, /* programs keep the caller's supplementary groups */
+    OX_WEAKER_UID = 2, /* all cells have the caller's uid: they share its budgets in the kernel */
+    OX_WEAKER_DEVICES = 4 /* /dev has the host's own nodes */
 };
 
 /* Fixed when a launcher starts; no later request widens it. */
