@@ -100,6 +100,9 @@ struct ox_file_state {
 /* 1 when the path names that file in that state, 0 when not. */
 int ox_file_is(const char *path, const struct ox_file_state *state);
 
+/* An empty file in memory, to be written and then sealed. */
+int ox_memory_file(const char *name, int *ret_fd);
+
 /* A second descriptor of the same open file. */
 int ox_duplicate(int fd, int *ret_fd);
 

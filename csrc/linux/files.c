@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -224,6 +225,9 @@ static void open_names(struct ox_files_task *task)
  * process is the warden. */
 static int become_plugin(const struct ox_files_task *task)
 {
+    /* A file size limit that the launcher has inherited is an errno then, and no signal. */
+    if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
+        return -errno;
     if (chroot(task->root) < 0 || chdir(task->workspace) < 0)
         return -errno;
     if (syscall(SYS_setresgid, task->gid, task->gid, task->gid) < 0)

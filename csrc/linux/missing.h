@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -67,6 +68,10 @@
  * again does no harm. */
 #ifndef P_PIDFD
 #define P_PIDFD 3 /* Linux 5.4 */
+#endif
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3 */
 #endif
 
 #ifndef CLOSE_RANGE_CLOEXEC

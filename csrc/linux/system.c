@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,6 +22,20 @@ int ox_kill(int handle)
 int ox_close_from(unsigned first)
 {
     return syscall(SYS_close_range, first, ~0U, 0) < 0 ? -errno : 0;
+}
+
+int ox_memory_file(const char *name, int *ret_fd)
+{
+    const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+
+    /* A kernel that does not know it; one that does may insist on it (vm.memfd_noexec). */
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create(name, flags);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
 }
 
 int ox_schedule_as_usual(void)

@@ -24,8 +24,7 @@ _CHUNK = 1 << 20
 _COLLECT_MS = 5000
 _BATCH = 64
 _BATCH_BYTES = 64 * 1024
-#: Linux 6.3: the file can never be made executable. Machines may insist (vm.memfd_noexec).
-_MFD_NOEXEC_SEAL = 0x0008
+#: F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE.
 _SEAL_ALL = 0x000F
 #: A mode without a word for it is one that no kernel of today makes.
 _KINDS = {
@@ -61,7 +60,9 @@ class Archive:
         self._file = held()
         self._left = limits.effective_disk_bytes
         try:
-            self._file[0] = _memory_file()
+            r = lib.ox_memory_file(b"oxgen-files", self._file)
+            if r < 0:
+                raise OSError(-r, os.strerror(-r))
             for name, source in files.items():
                 if isinstance(source, bytes):
                     self._begin(name, len(source), 0o644)
@@ -146,16 +147,6 @@ class Archive:
                 return size + 1
             self._add(chunk)
         return total
-
-
-def _memory_file() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        return os.memfd_create("oxgen-files", flags | _MFD_NOEXEC_SEAL)
-    except OSError as refused:
-        if refused.errno != errno.EINVAL:  # an older kernel
-            raise
-        return os.memfd_create("oxgen-files", flags)
 
 
 def _seal(descriptor: int) -> None:

@@ -70,6 +70,65 @@ static int a_digest_runs_the_copy_in_the_store(void)
     return strike(&stage);
 }
 
+/* --- files ---------------------------------------------------------------------------------- */
+
+static int put(int archive, const char *name, const char *content)
+{
+    struct ox_file_head head = { .size = strlen(content), .mode = 0644 };
+
+    head.name_size = (uint32_t)strlen(name);
+    return write(archive, &head, sizeof(head)) == (ssize_t)sizeof(head) &&
+                   write(archive, name, head.name_size) == (ssize_t)head.name_size &&
+                   write(archive, content, head.size) == (ssize_t)head.size
+               ? 0
+               : -1;
+}
+
+static int files_go_in_and_come_out(void)
+{
+    static const char names[] = "one\0deep/er/two\0none\0deep";
+    struct ox_run_spec run = plain_run;
+    static struct ox_collection found;
+    char content[8] = "";
+
+    CHECK_EQUAL(ox_memory_file("archive", &run.files), 0);
+    CHECK_EQUAL(put(run.files, "one", "first"), 0);
+    CHECK_EQUAL(put(run.files, "deep/er/two", ""), 0);
+    CHECK_EQUAL(run_once(&plain_cell, &run, "exit", "0", &stage), 0);
+    CHECK_CLEAN(outcome);
+
+    CHECK_EQUAL(ox_cell_collect(&stage.cell, names, sizeof(names), 4, 1000, &found), 0);
+    CHECK_EQUAL(found.count, 4);
+    CHECK_EQUAL(pread(found.files[0].fd, content, sizeof(content), 0), 5);
+    CHECK_TEXT(content, "first");
+    CHECK_EQUAL(pread(found.files[1].fd, content, sizeof(content), 0), 0);
+    CHECK_EQUAL(found.files[2].errnum, ENOENT);
+    CHECK_EQUAL(found.files[3].fd, -1);
+    CHECK(S_ISDIR(found.files[3].mode));
+    ox_collection_close(&found);
+    CHECK_EQUAL(ox_cell_is_empty(&stage.cell, -1), 0);
+    ox_close(&run.files);
+    return strike(&stage);
+}
+
+static int files_that_cannot_go_in_stop_the_launch(void)
+{
+    struct ox_run_spec run = plain_run;
+
+    CHECK_EQUAL(ox_memory_file("archive", &run.files), 0);
+    CHECK_EQUAL(put(run.files, "one", "first"), 0);
+    CHECK_EQUAL(put(run.files, "one", "second"), 0);
+    CHECK_EQUAL(run_once(&plain_cell, &run, "say", "ran", &stage), 0);
+    CHECK_EQUAL(outcome->error.stage, OX_STAGE_FILES);
+    CHECK_EQUAL(outcome->error.errnum, EEXIST);
+    CHECK_EQUAL(outcome->file, 1);
+    CHECK_TEXT(ended->out, "");
+    CHECK_EQUAL(run_again(&stage, "say", "next"), 0);
+    CHECK_TEXT(ended->out, "next\n");
+    ox_close(&run.files);
+    return strike(&stage);
+}
+
 /* The tree comes from a mount with all the flags that a cell may not take away: as an ordinary
  * /run or /tmp is. */
 static int a_mounted_directory_can_be_read_and_not_written(void)
@@ -411,6 +470,8 @@ static const struct check_test tests[] = {
     TEST(output_and_exit_status_are_the_programs),
     TEST(input_reaches_the_program_and_ends),
     TEST(a_digest_runs_the_copy_in_the_store),
+    TEST(files_go_in_and_come_out),
+    TEST(files_that_cannot_go_in_stop_the_launch),
     TEST(a_mounted_directory_can_be_read_and_not_written),
     TEST(the_broker_is_descriptor_3_and_the_last),
     TEST(output_above_the_limit_is_counted_and_dropped),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from control import programs
+from control import programs, watch
 
 import oxgen
 from oxgen import MIB, Completed, Launcher, LaunchError, Limits, Request, aio
@@ -290,6 +291,30 @@ def test_a_killed_run_leaves_its_files(workshop: str) -> None:
     )
     assert done.termination.reason == "timeout"
     assert done.collected["out"].content == b"text"
+
+
+def test_files_of_a_cell_that_had_to_be_killed_are_lost(workshop: str, tag: str) -> None:
+    """A stopped warden cannot kill: the host kills the cell, and its files go with it."""
+    limits = Limits(wall_seconds=1)
+    words = [workshop, "write:out:text", "sleep:30", tag]
+    with oxgen.spawn(words, collect=["out"], limits=limits) as process:
+        assert process.stdout.readline() == b"0\n"
+        (pid,) = watch.plugins(tag)
+        os.kill(int(watch.status_of(pid)["PPid"]), signal.SIGSTOP)
+        done = process.wait(10)
+    assert done.termination.reason == "timeout"
+    assert done.collected["out"].skipped == "lost"
+
+
+@pytest.mark.parametrize("mebibytes", [1, 5])
+def test_files_are_memory_of_the_cell_and_fit_below_its_limit(
+    workshop: str, mebibytes: int
+) -> None:
+    limits = Limits(memory_bytes=8 * MIB)
+    content = os.urandom(mebibytes * MIB)
+    done = work(workshop, files={"in": content}, collect=["in"], limits=limits)
+    assert done.collected["in"].content == content
+    assert (done.usage.peak_memory_bytes or len(content)) >= len(content)
 
 
 # --- cells ----------------------------------------------------------------------------------------
