@@ -12,16 +12,16 @@ from oxgen._launch import refusals
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT])
 def test_a_launcher_that_somebody_ended_or_stopped_is_lost(number: int) -> None:
-    failure = refusals.of_launcher("handshake", number, "it ended", "")
+    failure = refusals.of_launcher("handshake", number, "it ended", "", "/x/_launcher")
     assert isinstance(failure, LostError) and failure.remedy == "try again"
 
 
 def test_a_launcher_of_another_build_is_not_lost() -> None:
     """The twin: trying again would not help."""
-    failure = refusals.of_launcher("handshake", errno.EPROTO, "it did not answer", "install anew")
+    failure = refusals.of_launcher("handshake", errno.EPROTO, "it did not answer", "install anew", "/x")
     assert isinstance(failure, LaunchError) and not isinstance(failure, LostError)
     assert failure.remedy == "install anew"
-    assert isinstance(refusals.of_launcher("store", errno.EPERM, "no", ""), UnsupportedError)
+    assert isinstance(refusals.of_launcher("store", errno.EPERM, "no", "", "/x"), UnsupportedError)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EMSGSIZE])
