@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from cli_program import SECONDS, program_environment, program_words
 from elftools.elf.elffile import ELFFile
@@ -124,7 +125,10 @@ def test_json_has_its_documented_shape(ctl) -> None:
     rows = [(row["name"], row["reuse"]) for row in report["latency"]]
     assert rows == [("subprocess", None), ("oxgen", "tenancy"), ("oxgen", "never")]
     for row in report["latency"]:
-        assert 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"] <= row["max_us"]
+        tail = [row["p99_us"]] if row["launches"] >= 100 else []
+        assert (row["p99_us"] is None) == (not tail)
+        figures = [0, row["p50_us"], row["p90_us"], *tail, row["max_us"]]
+        assert figures == sorted(figures) and row["p50_us"] > 0
         assert sum(row["histogram"]) == row["launches"] > 0
         assert len(report["histogram_from_us"]) - len(row["histogram"]) in (0, 1)
         assert (row["ratio"] > 0, row["otherwise"]) == (True, {})
@@ -209,6 +213,14 @@ def test_report_for_people_fits_80_columns(tmp_path: Path, encoding: str) -> Non
     assert [line.split()[0] for line in lines if "in flight" in line] == ["1", "2"]
 
 
+def _wait_for_a_launcher(pid: int) -> None:
+    """Until it has begun to launch: how long Python takes to start is not what is asked here."""
+    deadline = time.monotonic() + SECONDS
+    while not psutil.Process(pid).children():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after_seconds", [0.5, 2.5])  # among single launches, among many at once
@@ -224,6 +236,7 @@ def test_signal_ends_it_at_once_with_130(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        _wait_for_a_launcher(process.pid)
         time.sleep(after_seconds)
         began = time.monotonic()
         process.send_signal(number)
