@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-#define OX_WIRE_VERSION 2
+#define OX_WIRE_VERSION 3
 
 /* Arguments, environment and paths of one launch. A datagram must fit the default socket buffer
  * (208 KiB) with the kernel's own overhead. */
@@ -20,6 +20,8 @@
 /* kernel: SCM_MAX_FD is 253 */
 #define OX_FDS_MAX 240u
 #define OX_RLIMITS_MAX 8u
+/* Instructions of a cell's own filter: with what the warden puts before them, BPF_MAXINSNS. */
+#define OX_FILTER_MAX 4064u
 
 enum ox_message {
     OX_MESSAGE_HELLO = 1,
@@ -46,8 +48,8 @@ struct ox_wire_hello_reply {
     struct ox_problem problem;
 };
 
-/* Followed by strings: entry, then each mount's destination, each ended by NUL. Descriptors:
- * program, mounts. */
+/* Followed by the instructions of the filter, then by strings: entry, then each mount's destination,
+ * each ended by NUL. Descriptors: program, mounts. */
 struct ox_wire_create {
     uint32_t kind;
     uint32_t sequence;
@@ -58,16 +60,20 @@ struct ox_wire_create {
     int64_t disk_bytes;
     char digest[OX_DIGEST_SIZE + 1];
     char pad[7];
+    uint32_t filter_count;
+    uint32_t notes; /* enum ox_notes */
 };
 
 /* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, cpu, oom,
- * usage and, with has_peak, peak. */
+ * usage and, with has_peak, peak; with has_listener, listener. */
 struct ox_wire_create_reply {
     uint32_t kind;
     uint32_t sequence;
     struct ox_error error;
     uint32_t id;
     uint32_t has_peak;
+    uint32_t has_listener;
+    uint32_t reserved;
 };
 
 /* Not answered. */

@@ -19,6 +19,7 @@
 #include "dev.h"
 #include "missing.h"
 #include "warden.h"
+#include "watch.h"
 
 /* The network namespace is one that the launcher has entered: see net.h. */
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
@@ -33,7 +34,7 @@ static int become_root(void)
 }
 
 static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *ret_socket,
-                  int *ret_oom_score, int *ret_signals, int *ret_listener,
+                  int *ret_oom_score, int *ret_signals, struct ox_watch *watch,
                   struct ox_error *ret_error)
 {
     int oom_score = -1, null = -1, writable = -1, r;
@@ -66,9 +67,10 @@ static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *re
     if (r < 0)
         return ox_fail(OX_STAGE_WARDEN, r, ret_error);
 
+    ox_warden_take_filter(spec->filter, spec->filter_count);
     *ret_signals = null;
-    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals,
-                             ret_listener, ret_error);
+    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals, watch,
+                             ret_error);
 }
 
 /* Runs in the child; the launcher has written the id maps and the cgroup once a byte arrives. */
@@ -78,7 +80,8 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
 static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_works *works)
 {
     struct ox_error error = { OX_STAGE_NONE, 0 };
-    int oom_score = -1, signals = -1, listener = -1;
+    struct ox_watch watch = { .notes = spec->notes, .listener = -1 };
+    int oom_score = -1, signals = -1;
     char go;
     int r;
 
@@ -89,13 +92,13 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
     if (r < 0 ||
-        set_up(socket, works->proc, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
+        set_up(socket, works->proc, spec, &socket, &oom_score, &signals, &watch, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
-    if (ox_send(socket, &error, sizeof(error), NULL, 0, &listener, listener >= 0) < 0)
+    if (ox_watch_hand_over(socket, &watch) < 0)
         _exit(1);
-    ox_close(&listener);
+    ox_close(&watch.listener);
     ox_warden_serve(socket, oom_score, signals);
 }
 
@@ -291,6 +294,9 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .features = request->features,
         .disk_bytes = request->disk_bytes,
         .is_placed = (request->features & OX_FEATURE_PROC) == 0,
+        .filter = request->filter,
+        .filter_count = request->filter_count,
+        .notes = request->notes,
     };
     static struct trees trees;
     int r;
@@ -305,6 +311,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .cgroup = OX_CGROUP_NONE,
         .net = OX_NET_NONE,
         .listener = -1,
+        .notes = request->notes,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {
@@ -352,7 +359,9 @@ int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
     }
     if (cell->writable >= 0) {
         cell->listener = fds[0];
-        cell->noted = cell->listener < 0;
+        cell->noted = cell->listener < 0 || cell->notes != OX_NOTES_NONE;
+        if (cell->notes != OX_NOTES_NONE && cell->listener < 0)
+            return ox_fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
         return 1;
     }
     cell->writable = fds[0];
@@ -374,6 +383,8 @@ void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
 {
     ox_close(&cell->socket);
     ox_close(&cell->writable);
+    if (cell->notes != OX_NOTES_NONE)
+        ox_close(&cell->listener);
     cell->state = OX_CELL_READY;
 }
 

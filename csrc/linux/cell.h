@@ -56,6 +56,7 @@ struct ox_kept_cell {
     int listener;    /* says when a socket is made that its network namespace would remember */
     int noted;       /* one was made, or nobody would have noticed */
     int64_t note_at; /* when the next such call is looked at; 0: at once */
+    int notes;       /* the listener is for the host */
 };
 
 /* A create request that has been checked. */
@@ -71,6 +72,9 @@ struct ox_cell_request {
     uint32_t mounts_count;
     const char *destinations[200];
     int mounts[200];
+    const struct ox_instruction *filter;
+    uint32_t filter_count;
+    int notes;
 };
 
 /* Begin a cell in a free slot. It builds itself while the caller goes on; its socket says when

@@ -76,6 +76,13 @@ static int append(char *buffer, size_t capacity, size_t *used, const char *text)
     return 0;
 }
 
+static size_t descriptors_of(const struct ox_wire_create_reply *reply)
+{
+    if (reply->error.stage != OX_STAGE_NONE)
+        return 0;
+    return 6 + (size_t)(reply->has_peak != 0) + (size_t)(reply->has_listener != 0);
+}
+
 static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
 {
     *ret_cell = (struct ox_cell){
@@ -87,6 +94,7 @@ static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struc
         .oom = fds[4],
         .usage = fds[5],
         .peak = reply->has_peak != 0 ? fds[6] : -1,
+        .listener = reply->has_listener != 0 ? fds[6 + (reply->has_peak != 0)] : -1,
     };
     return take_baseline(ret_cell, &ret_cell->baseline);
 }
@@ -102,14 +110,18 @@ int ox_cell_request(const struct ox_launcher *launcher, const struct ox_cell_spe
         .memory_bytes = spec->memory_bytes,
         .processes = spec->processes,
         .disk_bytes = spec->disk_bytes,
+        .filter_count = spec->filter_count,
+        .notes = (uint32_t)spec->notes,
     };
-    char strings[16 * 1024];
+    char strings[sizeof(struct ox_instruction) * OX_FILTER_MAX + (size_t)16 * 1024];
     int fds[OX_MOUNTS_MAX + 1];
-    size_t used = 0;
+    size_t used = sizeof(struct ox_instruction) * spec->filter_count;
     int r;
 
-    if (spec->mounts_count > OX_MOUNTS_MAX)
+    if (spec->mounts_count > OX_MOUNTS_MAX || spec->filter_count > OX_FILTER_MAX)
         return ox_fail(OX_STAGE_REQUEST, -E2BIG, ret_error);
+    if (spec->filter_count > 0)
+        memcpy(strings, spec->filter, used);
     if (spec->digest != NULL) {
         if (strlen(spec->digest) != OX_DIGEST_SIZE)
             return ox_fail(OX_STAGE_REQUEST, -EINVAL, ret_error);
@@ -142,9 +154,7 @@ int ox_cell_answer(const struct ox_launcher *launcher, int wait_ms, uint32_t *re
     if (size <= 0)
         return size < 0 ? (int)size : -EPIPE;
     if (size != (ssize_t)sizeof(reply) || reply.kind != OX_MESSAGE_CREATE ||
-        given_count != (reply.error.stage != OX_STAGE_NONE ? 0u
-                        : reply.has_peak != 0              ? 7u
-                                                           : 6u)) {
+        given_count != descriptors_of(&reply)) {
         ox_close_all(given, given_count);
         return -EPROTO;
     }
@@ -200,6 +210,7 @@ void ox_cell_forget(struct ox_cell *cell)
     ox_close(&cell->usage);
     ox_close(&cell->peak);
     ox_close(&cell->writable);
+    ox_close(&cell->listener);
 }
 
 int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell)

@@ -103,11 +103,18 @@ static int hand_over(const struct ox_service *service, struct ox_kept_cell *cell
         .sequence = cell->sequence,
         .id = cell->id,
         .has_peak = cell->cgroup.peak_fd >= 0,
+        .has_listener = cell->notes != OX_NOTES_NONE,
     };
-    int fds[] = { cell->socket,        cell->pidfd,         cell->writable,
-                  cell->cgroup.cpu_fd, cell->cgroup.oom_fd, cell->cgroup.usage_fd,
-                  cell->cgroup.peak_fd };
-    int r = answer(service, &reply, fds, reply.has_peak != 0 ? 7 : 6);
+    int fds[8] = { cell->socket,        cell->pidfd,         cell->writable,
+                   cell->cgroup.cpu_fd, cell->cgroup.oom_fd, cell->cgroup.usage_fd };
+    size_t count = 6;
+    int r;
+
+    if (reply.has_peak != 0)
+        fds[count++] = cell->cgroup.peak_fd;
+    if (reply.has_listener != 0)
+        fds[count++] = cell->listener;
+    r = answer(service, &reply, fds, count);
 
     if (r == 0)
         ox_kept_cell_hand_over(cell);

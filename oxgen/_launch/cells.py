@@ -40,9 +40,21 @@ class Tenancy:
     processes: int | None
     disk_bytes: int | None
     tenant: str
+    #: A filter on top of the one that all cells have, compiled; empty: none.
+    filter: bytes = b""
+    #: ``enum ox_notes``: which calls wait for the answer of who watches.
+    notes: int = 0
 
     @classmethod
-    def of(cls, program: Program, limits: Limits, runtime: str, tenant: str) -> Tenancy:
+    def of(
+        cls,
+        program: Program,
+        limits: Limits,
+        runtime: str,
+        tenant: str,
+        filter: bytes = b"",
+        notes: int = 0,
+    ) -> Tenancy:
         """Return the tenancy of a run."""
         return cls(
             program.identity,
@@ -51,6 +63,8 @@ class Tenancy:
             limits.processes,
             limits.effective_disk_bytes,
             tenant,
+            filter,
+            notes,
         )
 
 
@@ -91,7 +105,7 @@ def no_cell() -> Any:
     """A ``struct ox_cell`` that holds nothing: descriptor 0 is somebody else's."""
     return ffi.new(
         "struct ox_cell *",
-        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "usage", "peak", "writable"), -1),
+        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "usage", "peak", "writable", "listener"), -1),
     )
 
 
@@ -123,6 +137,10 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     spec.processes = -1 if tenancy.processes is None else tenancy.processes
     spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
     spec.mounts, spec.mounts_count = rows, len(mounts)
+    if tenancy.filter:
+        kept.append(ffi.from_buffer("struct ox_instruction[]", tenancy.filter))
+        spec.filter, spec.filter_count = kept[-1], len(kept[-1])
+    spec.notes = tenancy.notes
     return spec, kept
 
 

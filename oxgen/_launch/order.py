@@ -12,6 +12,7 @@ from ..limits import Limits
 from ..request import Request
 from ..sandbox import Sandbox
 from .cells import Tenancy
+from .filters import filter_of
 from .native import ffi, lib
 from .program import Program, open_program
 
@@ -66,12 +67,20 @@ class Plan:
     )
 
     def __init__(
-        self, program: Program, args: tuple[str, ...], sandbox: Sandbox, limits: Limits, tenant: str
+        self,
+        program: Program,
+        args: tuple[str, ...],
+        sandbox: Sandbox,
+        limits: Limits,
+        tenant: str,
+        notes: int = 0,
     ) -> None:
         self.args = args
         self.sandbox = sandbox
         self.limits = limits
-        self.tenancy = Tenancy.of(program, limits, sandbox.runtime, tenant)
+        # Who watches applies the policy as well: two filters cannot both ask.
+        own = b"" if notes else filter_of(sandbox.syscalls)
+        self.tenancy = Tenancy.of(program, limits, sandbox.runtime, tenant, own, notes)
         #: Whether the last run of it ended so soon that its caller had better not sleep.
         self.is_short = False
         self._native = ffi.new("struct ox_run_spec *")
