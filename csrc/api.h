@@ -416,3 +416,6 @@ int ox_notice_receive(int listener, int wait_ms, struct ox_notice *ret_notice);
 
 /* errnum 0: the call takes place; else it fails with that. -ENOENT: the caller was killed. */
 int ox_notice_answer(int listener, uint64_t id, int errnum);
+
+/* 1 while that call still waits, so that pid is whose it was; else 0. */
+int ox_notice_is_valid(int listener, uint64_t id);

@@ -28,6 +28,7 @@ from .errors import (
     UnsupportedError,
     UsageError,
 )
+from .explaining import Explanation, Learned, Refusal, explain, learn
 from .limits import GIB, KIB, MIB, Limits
 from .many import map
 from .process import Process, probe, run, spawn
@@ -45,10 +46,12 @@ __all__ = [
     "CaptureError",
     "Completed",
     "Confinement",
+    "Explanation",
     "FindingError",
     "IntegrityError",
     "LaunchError",
     "Launcher",
+    "Learned",
     "Limits",
     "LostError",
     "ManifestError",
@@ -56,6 +59,7 @@ __all__ = [
     "OxgenError",
     "Process",
     "ProgramNotFoundError",
+    "Refusal",
     "Request",
     "RunFailedError",
     "Sandbox",
@@ -64,6 +68,8 @@ __all__ = [
     "Usage",
     "UsageError",
     "__version__",
+    "explain",
+    "learn",
     "map",
     "probe",
     "run",

@@ -33,9 +33,9 @@ class Sandbox:
     added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None accepts
     the strongest level only.
 
-    ``syscalls`` is ``default``, ``strict``, a ``Policy``, or the path of an OCI profile, which is read
-    here and becomes a ``Policy``. All of them but ``default`` narrow ``default`` further; none widens
-    it. A path is told from a word by a slash or the ending ``.json``.
+    ``syscalls`` is ``default``, ``strict``, a ``Policy``, or the path of an OCI profile, which
+    is read here and becomes a ``Policy``. All of them but ``default`` narrow ``default`` further;
+    none widens it. A path is told from a word by a slash or the ending ``.json``.
     """
 
     runtime: Runtime = "auto"

@@ -98,3 +98,8 @@ int ox_notice_answer(int listener, uint64_t id, int errnum)
         answer.error = -errnum;
     return ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer) < 0 ? -errno : 0;
 }
+
+int ox_notice_is_valid(int listener, uint64_t id)
+{
+    return ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}

@@ -7,6 +7,7 @@ from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify
 from .execution import Execution, begin, carry_out, end
+from .filters import beyond_default, filter_of, floor, native_arch, syscall_table
 from .launcher import (
     UID_BASE,
     UID_COUNT,
@@ -16,6 +17,7 @@ from .launcher import (
 )
 from .loop import deliver
 from .native import stages
+from .notices import Sighting, Watcher, carry_out_watched, watched_plan
 from .order import Order, Plan, Stream, plan_of, planned, standard_stream
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
@@ -34,20 +36,29 @@ __all__ = [
     "Plan",
     "PoolStats",
     "Program",
+    "Sighting",
     "Stream",
+    "Watcher",
     "begin",
+    "beyond_default",
     "build",
     "carry_out",
+    "carry_out_watched",
     "classify",
     "default_launcher",
     "deliver",
     "end",
+    "filter_of",
+    "floor",
+    "native_arch",
     "open_program",
     "plan_of",
     "planned",
     "stages",
     "standard_stream",
+    "syscall_table",
     "verified_program",
+    "watched_plan",
 ]
 
 

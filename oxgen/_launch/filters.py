@@ -72,19 +72,23 @@ def _compiled(policy: Policy) -> bytes:
     return compile_policy(policy, syscall_table(), native_arch())
 
 
-def beyond_default(policy: Policy) -> tuple[str, ...]:
+def beyond_default(syscalls: str | os.PathLike[str] | Policy) -> tuple[str, ...]:
     """Return the names of calls that a policy allows and ``default`` never does, so nothing does.
 
-    Sorted; calls that ``default`` allows with some arguments are not among them.
+    Sorted. Calls that ``default`` allows with some arguments are not among them, nor are those that
+    only the policy's own default would allow.
     """
+    policy = policy_of(syscalls)
+    if policy is None:
+        return ()
     from ..syscalls import ALLOW, answers
 
     arch, own = native_arch(), _compiled(policy)
-    least = floor(arch)
+    least, named = floor(arch), policy.names()
     return tuple(
         name
         for name, number in sorted(syscall_table().numbers(arch).items())
-        if name in policy.names()
+        if name in named
         and ALLOW in answers(own, number, arch)
         and ALLOW not in answers(least, number, arch)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,9 +11,11 @@ from ..errors import OxgenError
 from ..sandbox import Runtime
 from .options import (
     Environment,
+    FileName,
     InsidePath,
     Label,
     Level,
+    Syscalls,
     limit_options,
     limits_from,
     runtime_option,
@@ -21,6 +24,9 @@ from .options import (
 )
 from .outcome import advice_for, cancelled, ended_by, finish, never_ran
 from .status import StatusSink, cancellable, noise_on_stderr
+
+if TYPE_CHECKING:
+    from ..syscalls import Policy
 
 __all__ = ["run"]
 
@@ -66,6 +72,23 @@ too: programs read the status object (--json-status-fd).
     help="start in this directory of the sandbox",
 )
 @click.option(
+    "--syscalls",
+    type=Syscalls(),
+    default="default",
+    show_default=True,
+    metavar="default|strict|FILE",
+    help="narrow the system calls that are allowed; FILE is an OCI profile",
+)
+@click.option(
+    "--explain", is_flag=True, help="say which system calls were refused (slower, for looking only)"
+)
+@click.option(
+    "--learn",
+    type=FileName(),
+    metavar="FILE",
+    help="write the OCI profile that allows what this run does, for --syscalls (slower)",
+)
+@click.option(
     "--tenant", type=Label(), metavar="T", help="never share a prepared sandbox with other tenants"
 )
 @task_option
@@ -78,6 +101,9 @@ def run(
     level: str | None,
     env: tuple[tuple[str, str], ...],
     cwd: str,
+    syscalls: str | Policy,
+    explain: bool,
+    learn: str | None,
     tenant: str | None,
     task_id: str | None,
     status_descriptor: int | None,
@@ -94,8 +120,10 @@ def run(
     """
     if not command[0]:
         raise click.UsageError("CMD is empty; accepted: a path, or a name to look up in PATH", ctx)
-    from .. import process
+    if explain and learn is not None:
+        raise click.UsageError("--explain and --learn: accepted is one of them at a time", ctx)
     from ..sandbox import Sandbox
+    from .watched import runner
 
     sink = StatusSink(status_descriptor, on_stdout=json_stdout)
     limits = limits_from(ctx)
@@ -103,13 +131,16 @@ def run(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(advice_for("run"))
-            sandbox = Sandbox(runtime=runtime, level=level, env=dict(env), cwd=cwd)
+            sandbox = Sandbox(
+                runtime=runtime, level=level, env=dict(env), cwd=cwd, syscalls=syscalls
+            )
+            start = stack.enter_context(runner(explain=explain, learn=learn))
             stack.enter_context(cancellable())
             if json_stdout:
                 stack.enter_context(noise_on_stderr())
             launched = True
             try:
-                completed = process.run(
+                completed = start(
                     list(command),
                     sandbox=sandbox,
                     limits=limits,

@@ -50,7 +50,12 @@ _OPERATORS: Final[Mapping[str, str]] = {
 _FLAGS: Final = {"SECCOMP_FILTER_FLAG_TSYNC"}
 #: What Go programs call an architecture, and what uname does.
 _GO_ARCHES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
-_ARCHITECTURE: Final = re.compile(r"SCMP_ARCH_[A-Z0-9]+")
+_ARCHITECTURE_NAMES: Final = (
+    "NATIVE X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64"
+    " MIPSEL64N32 PARISC PARISC64 PPC PPC64 PPC64LE S390 S390X RISCV64 SHEB SH"
+)
+#: Those of libseccomp. Which of them a profile lists makes no difference: see _Reader.architectures.
+_ARCHITECTURES: Final = frozenset(f"SCMP_ARCH_{name}" for name in _ARCHITECTURE_NAMES.split())
 _KERNEL: Final = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _WRITTEN: Final = {X86_64: "SCMP_ARCH_X86_64"}
 
@@ -67,7 +72,7 @@ class Profile:
 def load_profile(
     path: str | os.PathLike[str], *, machine: str | None = None, release: str | None = None
 ) -> Profile:
-    """Read a profile from a file. Raises as ``read_profile`` does, and ``UsageError`` for the file."""
+    """Read a profile from a file; raises as ``read_profile`` does."""
     name = os.fspath(path)
     try:
         # A FIFO would make us wait for its writer.
@@ -86,7 +91,7 @@ def read_profile(
 
     ``machine`` and ``release`` are as ``uname -m`` and ``-r`` say. Raises ``UsageError`` that names
     the place for what is no profile, and for every action, operator, flag or key that is not known:
-    a rule that is passed over would be a hole or a riddle. Names of system calls that no table knows
+    a rule that is passed over would be a hole or a riddle. Names of calls that no table knows
     are passed over, as other runtimes do: profiles are written for kernels of all ages.
     """
     import msgspec
@@ -110,15 +115,15 @@ class _Reader:
         self.left_out = 0
 
     def read(self, top: object) -> Profile:
-        fields = self.object(top, "", _TOP)
+        fields = self.fields(top, "", _TOP)
         if "defaultAction" not in fields:
             self.fail("defaultAction", "is missing; accepted: one of " + ", ".join(_ACTIONS))
         default_errno = self.errno(fields.get("defaultErrnoRet"), "defaultErrnoRet")
         self.architectures(fields)
-        for i, flag in enumerate(self.list(fields.get("flags"), "flags")):
-            if flag not in _FLAGS:
+        for i, flag in enumerate(self.items(fields.get("flags"), "flags")):
+            if not isinstance(flag, str) or flag not in _FLAGS:
                 self.fail(f"flags[{i}]", f"{flag!r} is refused; accepted: {', '.join(_FLAGS)}")
-        entries = self.list(fields.get("syscalls"), "syscalls")
+        entries = self.items(fields.get("syscalls"), "syscalls")
         if len(entries) > _SYSCALLS_MAX:
             self.fail("syscalls", f"has more than {_SYSCALLS_MAX} entries")
         rules: list[Rule] = []
@@ -128,8 +133,8 @@ class _Reader:
         return Profile(Policy(default, tuple(rules), ignore_unknown=True), self.left_out)
 
     def entry(self, entry: object, at: str, default_errno: int) -> list[Rule]:
-        fields = self.object(entry, at, _ENTRY)
-        names = self.list(fields.get("names"), f"{at}.names")
+        fields = self.fields(entry, at, _ENTRY)
+        names = self.items(fields.get("names"), f"{at}.names")
         if "name" in fields:
             names = [*names, fields["name"]]
         for each in names:
@@ -153,7 +158,7 @@ class _Reader:
     def groups(self, value: object, at: str) -> list[tuple[Comparison, ...]]:
         """Return the conditions under which the rule holds: any of the groups, all of one group."""
         tests = [
-            self.comparison(test, f"{at}[{i}]") for i, test in enumerate(self.list(value, at))
+            self.comparison(test, f"{at}[{i}]") for i, test in enumerate(self.items(value, at))
         ]
         if len(tests) > _ARGS_MAX:
             self.fail(at, f"has more than {_ARGS_MAX} comparisons")
@@ -163,9 +168,9 @@ class _Reader:
         return [tuple(tests)]
 
     def comparison(self, value: object, at: str) -> Comparison:
-        fields = self.object(value, at, _COMPARISON)
+        fields = self.fields(value, at, _COMPARISON)
         op = fields.get("op")
-        if op not in _OPERATORS:
+        if not isinstance(op, str) or op not in _OPERATORS:
             self.fail(f"{at}.op", f"{op!r} is refused; accepted: {', '.join(_OPERATORS)}")
         numbers = {}
         for key in ("index", "value", "valueTwo"):
@@ -175,9 +180,7 @@ class _Reader:
             numbers[key] = number
         try:
             if op == "SCMP_CMP_MASKED_EQ":
-                return Comparison(
-                    numbers["index"], "masked", numbers["valueTwo"], numbers["value"]
-                )
+                return Comparison(numbers["index"], "masked", numbers["valueTwo"], numbers["value"])
             return Comparison(numbers["index"], _OPERATORS[op], numbers["value"])  # type: ignore[arg-type]
         except UsageError as bad:
             self.fail(at, str(bad))
@@ -185,9 +188,11 @@ class _Reader:
     def conditions(self, value: object, at: str) -> dict[str, Any] | None:
         if value is None:
             return None
-        fields = self.object(value, at, _CONDITION)
+        fields = self.fields(value, at, _CONDITION)
         for key in ("caps", "arches"):
-            if not all(isinstance(word, str) for word in self.list(fields.get(key), f"{at}.{key}")):
+            if not all(
+                isinstance(word, str) for word in self.items(fields.get(key), f"{at}.{key}")
+            ):
                 self.fail(f"{at}.{key}", "must be a list of text")
         least = fields.get("minKernel")
         if least not in (None, "") and not (isinstance(least, str) and _KERNEL.fullmatch(least)):
@@ -221,17 +226,20 @@ class _Reader:
         """Check them. The program's own is always meant, and no other can be opened."""
         named = [
             (f"architectures[{i}]", word)
-            for i, word in enumerate(self.list(fields.get("architectures"), "architectures"))
+            for i, word in enumerate(self.items(fields.get("architectures"), "architectures"))
         ]
-        for i, entry in enumerate(self.list(fields.get("archMap"), "archMap")):
+        for i, entry in enumerate(self.items(fields.get("archMap"), "archMap")):
             at = f"archMap[{i}]"
-            row = self.object(entry, at, {"architecture", "subArchitectures"})
+            row = self.fields(entry, at, {"architecture", "subArchitectures"})
             named.append((f"{at}.architecture", row.get("architecture")))
             below = f"{at}.subArchitectures"
-            named += [(below, word) for word in self.list(row.get("subArchitectures"), below)]
+            named += [(below, word) for word in self.items(row.get("subArchitectures"), below)]
         for at, word in named:
-            if not isinstance(word, str) or not _ARCHITECTURE.fullmatch(word):
-                self.fail(at, f"{word!r} is refused; accepted: names such as SCMP_ARCH_X86_64")
+            if not isinstance(word, str) or word not in _ARCHITECTURES:
+                self.fail(
+                    at,
+                    f"{word!r} is refused; accepted: those of libseccomp, such as SCMP_ARCH_X86_64",
+                )
 
     def action(self, value: object, at: str, number: int) -> Action:
         kind = _ACTIONS.get(value) if isinstance(value, str) else None
@@ -246,7 +254,7 @@ class _Reader:
             self.fail(at, f"must be a number from 1 to 4095, got {value!r}")
         return value
 
-    def object(self, value: object, at: str, keys: set[str]) -> dict[str, Any]:
+    def fields(self, value: object, at: str, keys: set[str]) -> dict[str, Any]:
         if not isinstance(value, dict):
             self.fail(at, f"must be an object, got {type(value).__name__}")
         for key in value:
@@ -255,7 +263,7 @@ class _Reader:
                 self.fail(where, f"is not known; accepted: {', '.join(sorted(keys))}")
         return value
 
-    def list(self, value: object, at: str) -> list[Any]:
+    def items(self, value: object, at: str) -> list[Any]:
         """Return a list; null and a missing one are empty, and an empty one allows nothing."""
         if value is None:
             return []
