@@ -54,7 +54,7 @@ _ARCHITECTURE_NAMES: Final = (
     "NATIVE X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64"
     " MIPSEL64N32 PARISC PARISC64 PPC PPC64 PPC64LE S390 S390X RISCV64 SHEB SH"
 )
-#: Those of libseccomp. Which of them a profile lists makes no difference: see _Reader.architectures.
+#: Those of libseccomp. Which of them a profile lists makes no difference.
 _ARCHITECTURES: Final = frozenset(f"SCMP_ARCH_{name}" for name in _ARCHITECTURE_NAMES.split())
 _KERNEL: Final = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _WRITTEN: Final = {X86_64: "SCMP_ARCH_X86_64"}
@@ -156,10 +156,9 @@ class _Reader:
         return [Rule(tuple(names), action, group) for group in groups] if names else []
 
     def groups(self, value: object, at: str) -> list[tuple[Comparison, ...]]:
-        """Return the conditions under which the rule holds: any of the groups, all of one group."""
-        tests = [
-            self.comparison(test, f"{at}[{i}]") for i, test in enumerate(self.items(value, at))
-        ]
+        """Return when the rule holds: with any of the groups, with all of one group."""
+        given = self.items(value, at)
+        tests = [self.comparison(test, f"{at}[{i}]") for i, test in enumerate(given)]
         if len(tests) > _ARGS_MAX:
             self.fail(at, f"has more than {_ARGS_MAX} comparisons")
         # As runc has it: one argument that is compared twice makes alternatives of all of them.
