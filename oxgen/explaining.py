@@ -130,7 +130,13 @@ def learn(
     arch = _launch.native_arch()
     made = {seen.name for seen in watcher.sightings.values() if seen.errnum == 0 and seen.name}
     names = tuple(sorted((made | _ALWAYS) & _launch.syscall_table().numbers(arch).keys()))
-    return Learned(completed=completed, names=names, profile=write_profile(names, arch))
+    # What was refused is to get the same answer again: EPERM and ENOSYS send a program other ways.
+    refused: dict[int, set[str]] = {}
+    for seen in watcher.sightings.values():
+        if seen.errnum and seen.name and seen.name not in names:
+            refused.setdefault(seen.errnum, set()).add(seen.name)
+    profile = write_profile(names, arch, refused)
+    return Learned(completed=completed, names=names, profile=profile)
 
 
 def _watch(

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def _profile_for(path: str) -> Iterator[Callable[[bytes], None]]:
     try:
         descriptor, fresh = tempfile.mkstemp(prefix=".0xgenctl-", dir=directory)
     except OSError as exc:
-        # In the words of the file that was asked for, not of the one beside it.
-        raise OSError(exc.errno, exc.strerror, path) from None
+        raise UsageError(f"--learn: {path}: {exc.strerror}") from None
 
     def keep(text: bytes) -> None:
         file.write(text)

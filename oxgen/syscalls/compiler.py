@@ -38,8 +38,8 @@ _LOAD, _AND, _JUMP, _EQUAL, _GREATER, _AT_LEAST, _ANSWER = (
     0x06,
 )
 
-Instruction = tuple[int, int, int, int]
-Leaf = tuple[Instruction, ...]
+_Instruction = tuple[int, int, int, int]
+_Leaf = tuple[_Instruction, ...]
 
 
 def compile_policy(policy: Policy, table: Table, arch: int) -> bytes:
@@ -53,7 +53,7 @@ def compile_policy(policy: Policy, table: Table, arch: int) -> bytes:
     if unknown and not policy.ignore_unknown:
         raise UsageError(f"syscalls: no system call has the name {unknown[0]!r}")
     leaf = _leaf_of_action(policy.default)
-    leaves: dict[int, Leaf] = {}
+    leaves: dict[int, _Leaf] = {}
     for name in policy.names():
         number = table.numbers(arch).get(name)
         if number is not None:
@@ -74,9 +74,9 @@ def compile_policy(policy: Policy, table: Table, arch: int) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def _ranges(leaves: dict[int, Leaf], default: Leaf, arch: int) -> list[tuple[int, Leaf]]:
+def _ranges(leaves: dict[int, _Leaf], default: _Leaf, arch: int) -> list[tuple[int, _Leaf]]:
     """Return (first number, leaf), ascending; a range ends where the next begins."""
-    marks: dict[int, Leaf] = {0: default}
+    marks: dict[int, _Leaf] = {0: default}
     for number in sorted(leaves):
         marks[number] = leaves[number]
         if number + 1 not in leaves:
@@ -84,14 +84,14 @@ def _ranges(leaves: dict[int, Leaf], default: Leaf, arch: int) -> list[tuple[int
     if arch == X86_64:
         marks[_X32_BIT] = _leaf_of_action(Action.kill())
         marks[_X32_END] = default
-    ranges: list[tuple[int, Leaf]] = []
+    ranges: list[tuple[int, _Leaf]] = []
     for first in sorted(marks):
         if not ranges or ranges[-1][1] != marks[first]:
             ranges.append((first, marks[first]))
     return ranges
 
 
-def _tree(ranges: list[tuple[int, Leaf]]) -> list[Instruction]:
+def _tree(ranges: list[tuple[int, _Leaf]]) -> list[_Instruction]:
     if len(ranges) == 1:
         return list(ranges[0][1])
     half = len(ranges) // 2
@@ -102,16 +102,16 @@ def _tree(ranges: list[tuple[int, Leaf]]) -> list[Instruction]:
     return [(_AT_LEAST, 0, 1, first), (_JUMP, 0, 0, len(left)), *left, *right]
 
 
-def _leaf_of_action(action: Action) -> Leaf:
+def _leaf_of_action(action: Action) -> _Leaf:
     value = {"allow": ALLOW, "errno": ERRNO | action.errnum, "kill": KILL}[action.kind]
     return ((_ANSWER, 0, 0, value),)
 
 
-def _leaf_of_chain(chain: tuple[tuple[tuple[Comparison, ...], Action], ...]) -> Leaf:
-    code: list[Instruction] = []
+def _leaf_of_chain(chain: tuple[tuple[tuple[Comparison, ...], Action], ...]) -> _Leaf:
+    code: list[_Instruction] = []
     for conditions, action in chain:
         answer = _leaf_of_action(action)
-        tests: list[Instruction] = []
+        tests: list[_Instruction] = []
         # From the last to the first, so that the way out of each is known: behind the answer.
         for condition in reversed(conditions):
             tests = [*_test(condition, len(tests) + len(answer)), *tests]
@@ -119,7 +119,7 @@ def _leaf_of_chain(chain: tuple[tuple[tuple[Comparison, ...], Action], ...]) -> 
     return tuple(code)
 
 
-def _test(condition: Comparison, behind: int) -> list[Instruction]:
+def _test(condition: Comparison, behind: int) -> list[_Instruction]:
     """Go on with the next instruction where it holds, else ``behind`` instructions further."""
     low_at = _ARGS + 8 * condition.index
     load_low, load_high = (_LOAD, 0, 0, low_at), (_LOAD, 0, 0, low_at + 4)

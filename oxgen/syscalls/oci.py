@@ -274,24 +274,33 @@ class _Reader:
         raise UsageError(f"syscalls: {self.name}: {f'{at}: ' if at else ''}{text}")
 
 
-def write_profile(names: Iterable[str], arch: int) -> bytes:
+def write_profile(
+    names: Iterable[str], arch: int, refused: Mapping[int, Iterable[str]] | None = None
+) -> bytes:
     """Return a profile that allows these calls on an architecture and refuses the rest.
 
-    What is refused fails with ENOSYS, as on a kernel without it: programs know how to go on.
+    What is refused fails with ENOSYS, as on a kernel without it: programs know how to go on. The
+    names in ``refused`` fail with the errno that they stand under.
     """
     import msgspec
 
-    other = {value: key for key, value in _GO_ARCHES.items()}[ARCHES[arch]]
+    go_arch = {value: key for key, value in _GO_ARCHES.items()}[ARCHES[arch]]
+    condition = {"includes": {"arches": [go_arch]}}
     profile = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": int(errno.ENOSYS),
         "architectures": [_WRITTEN.get(arch, f"SCMP_ARCH_{ARCHES[arch].upper()}")],
         "syscalls": [
-            {
-                "names": sorted(set(names)),
-                "action": "SCMP_ACT_ALLOW",
-                "includes": {"arches": [other]},
-            }
+            {"names": sorted(set(names)), "action": "SCMP_ACT_ALLOW", **condition},
+            *(
+                {
+                    "names": sorted(set(others)),
+                    "action": "SCMP_ACT_ERRNO",
+                    "errnoRet": number,
+                    **condition,
+                }
+                for number, others in sorted((refused or {}).items())
+            ),
         ],
     }
     text: bytes = msgspec.json.format(msgspec.json.encode(profile), indent=2)
