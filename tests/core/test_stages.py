@@ -114,6 +114,7 @@ CASES = [
     ("uid", "setresuid", 1, "static"),
     ("policy", "sched_setscheduler", 1, "static"),
     ("exec", "execve", 0, "static"),
+    ("filter", "seccomp", 1, "strict"),
 ]
 
 #: The same for stages whose calls are too many to count by hand: the number is found by trying.
@@ -183,11 +184,11 @@ def with_launcher(
 started: list[int] = []
 
 
-def attempt(program: str) -> OSError | None:
+def attempt(program: str, box: oxgen.Sandbox | None = None) -> OSError | None:
     """Run it in a launcher of its own; the exception, or None if it ran."""
     with oxgen.Launcher(cells=1) as launcher:
         try:
-            oxgen.run([program], launcher=launcher, capture_output=True)
+            oxgen.run([program], sandbox=box, launcher=launcher, capture_output=True)
         except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
             return failed
         finally:
@@ -220,7 +221,8 @@ def test_a_stage_that_fails_is_named(
     programs: dict[str, str],
 ) -> None:
     with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
-    failed = attempt(programs[runtime])
+    box = oxgen.Sandbox(syscalls="strict") if runtime == "strict" else None
+    failed = attempt(programs["static" if box else runtime], box)
     assert failed is not None, "the program ran although a stage failed"
     assert (getattr(failed, "stage", None), failed.errno) == (stage, errno.EXDEV)
     assert leftovers() == []
