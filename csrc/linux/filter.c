@@ -83,8 +83,8 @@ static void write_prologue(struct ox_filter *filter)
         for (uint32_t half = 0; half < 2; half++) {
             /* Both architectures are little-endian: the low half comes first. */
             code[at++] = LOAD(offsetof(struct seccomp_data, args[3 + i]) + 4 * half);
-            code[at] = IF_EQUAL((uint32_t)(filter->pass[i] >> (32 * half)),
-                                OX_FILTER_PROLOGUE - 1 - at);
+            code[at] =
+                IF_EQUAL((uint32_t)(filter->pass[i] >> (32 * half)), OX_FILTER_PROLOGUE - 1 - at);
             at++;
         }
     }

@@ -17,7 +17,8 @@ struct ox_filter {
 };
 
 /* Copy a program that ox_filter_check() has accepted. */
-void ox_filter_take(const struct ox_instruction *code, uint32_t count, struct ox_filter *ret_filter);
+void ox_filter_take(const struct ox_instruction *code, uint32_t count,
+                    struct ox_filter *ret_filter);
 
 /* Choose a new pass for the next exec. 0 or a negative errno. */
 int ox_filter_renew(struct ox_filter *filter);

@@ -19,7 +19,7 @@ struct ox_jail_spec {
     int dev; /* detached mount of /dev, with OX_FEATURE_DEV */
     uint32_t features;
     int64_t disk_bytes;
-    int is_placed; /* we are in a copy of the space of ox_jail_space() */
+    int is_placed;                       /* we are in a copy of the space of ox_jail_space() */
     const struct ox_instruction *filter; /* of its programs */
     uint32_t filter_count;
     int notes;

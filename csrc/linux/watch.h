@@ -6,9 +6,9 @@
 #include "../core.h"
 
 struct ox_watch {
-    int notes;       /* enum ox_notes */
-    int listener;    /* -1: none */
-    uint64_t pass;   /* with OX_NOTES_ALL: what the message that hands it over is known by */
+    int notes;     /* enum ox_notes */
+    int listener;  /* -1: none */
+    uint64_t pass; /* with OX_NOTES_ALL: what the message that hands it over is known by */
 };
 
 /* Load the filter. A cell that is to be watched and cannot be is an error. */

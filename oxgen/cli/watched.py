@@ -14,11 +14,13 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..explaining import Explanation, Learned
     from ..result import Completed
+    from ..sandbox import Sandbox
 
 __all__ = ["runner"]
 
 #: Lines that a terminal shows at once; the rest is counted.
 _LINES_MAX = 200
+_NAMES_MAX = 8
 
 
 @contextlib.contextmanager
@@ -30,9 +32,24 @@ def runner(*, explain: bool, learn: str | None) -> Iterator[Callable[..., Comple
     elif explain:
         yield _explaining
     else:
-        from .. import process
+        yield _plainly
 
-        yield process.run
+
+def _plainly(args: list[str], **settings: Any) -> Completed:
+    from .. import process
+
+    box: Sandbox = settings["sandbox"]
+    if box.syscalls not in ("default", "strict"):
+        from .._launch import beyond_default
+
+        more = beyond_default(box.syscalls)
+        if more:
+            some = ", ".join(more[:_NAMES_MAX]) + (", ..." if len(more) > _NAMES_MAX else "")
+            say(
+                f"--syscalls only narrows: {len(more)} calls that it allows stay refused, as"
+                f" default refuses them: {some}"
+            )
+    return process.run(args, **settings)
 
 
 def _explaining(args: list[str], **settings: Any) -> Completed:
