@@ -158,12 +158,12 @@ def _watch(
 
 
 def _refusal(seen: _launch.Sighting) -> Refusal:
-    from .syscalls import ARCHES
+    from .syscalls import arch_name
 
     return Refusal(
         name=seen.name,
         number=seen.number,
-        arch=ARCHES.get(seen.arch, f"architecture {seen.arch:#x}"),
+        arch=arch_name(seen.arch),
         errnum=seen.errnum,
         by="default" if seen.by_default else "policy",
         count=seen.count,

@@ -225,10 +225,10 @@ def _judged(completed: Completed, watcher: Watcher) -> Completed:
         return completed
     if completed.termination.reason != "killed":
         return completed
-    from ..syscalls import ARCHES
+    from ..syscalls import arch_name
 
-    arch = ARCHES.get(fatal.arch, f"architecture {fatal.arch:#x}")
-    what = f"system call {fatal.name or 'without a name'} (number {fatal.number}, {arch})"
+    where = f"number {fatal.number}, {arch_name(fatal.arch)}"
+    what = f"system call {fatal.name or 'without a name'} ({where})"
     termination = Termination(
         reason="syscall_denied",
         exit_code=None,

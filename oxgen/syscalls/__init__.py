@@ -12,7 +12,7 @@ from .machine import ALLOW, ERRNO, KILL, MISMATCH, answers, evaluate
 from .oci import Profile, load_profile, read_profile, write_profile
 from .policy import Action, Comparison, Policy, Rule
 from .strict import STRICT
-from .table import AARCH64, ARCHES, X86_64, Table
+from .table import AARCH64, ARCHES, X86_64, Table, arch_name
 
 __all__ = [
     "AARCH64",
@@ -30,6 +30,7 @@ __all__ = [
     "Rule",
     "Table",
     "answers",
+    "arch_name",
     "compile_policy",
     "evaluate",
     "load_profile",

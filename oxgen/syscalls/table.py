@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ..errors import UnsupportedError
-
-__all__ = ["AARCH64", "ARCHES", "X86_64", "Table", "arch_of"]
+__all__ = ["AARCH64", "ARCHES", "X86_64", "Table", "arch_name"]
 
 #: AUDIT_ARCH_* of linux/audit.h.
 X86_64: Final = 0xC000003E
 AARCH64: Final = 0xC00000B7
 #: The architectures with a table, and what the kernel calls them.
 ARCHES: Final = {X86_64: "x86_64", AARCH64: "aarch64"}
+#: Those that a kernel for one of them can serve as well, and no cell does.
+_OTHERS: Final = {0x40000003: "i386", 0x40000028: "arm"}
 
 
 class Table:
@@ -43,13 +43,6 @@ class Table:
         return self._names.get(arch, {}).get(number)
 
 
-def arch_of(machine: str) -> int:
-    """Return the AUDIT_ARCH_* for what ``uname -m`` says."""
-    for arch, name in ARCHES.items():
-        if name == machine:
-            return arch
-    raise UnsupportedError(
-        ("syscalls",),
-        f"there is no table of system calls for {machine}",
-        f"use a machine that is one of {', '.join(ARCHES.values())}",
-    )
+def arch_name(arch: int) -> str:
+    """Return a name for an AUDIT_ARCH_* number that a call can have on a machine with a table."""
+    return ARCHES.get(arch) or _OTHERS.get(arch) or f"architecture {arch:#x}"

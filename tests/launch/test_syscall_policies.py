@@ -5,12 +5,16 @@ Every refusal has its twin under ``default``, where the same call takes place.
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import errno
 import json
 import os
 import random
 import re
+import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +256,39 @@ def test_a_bad_name_is_refused_before_anything_runs(caller: Path) -> None:
         oxgen.run([caller], sandbox=refusing("opne"), capture_output=True)
 
 
+@pytest.mark.parametrize("way", ["run", "spawn", "map", "aio"])
+def test_every_way_to_run_a_program_applies_it(caller: Path, way: str) -> None:
+    words = [str(caller), str(TABLE["getppid"]), *"000000"]
+    for box, wanted in ((Sandbox(), b"0\n"), (refusing("getppid"), b"1\n")):
+        if way == "run":
+            got = oxgen.run(words, sandbox=box, capture_output=True).stdout
+        elif way == "spawn":
+            with oxgen.spawn(words, sandbox=box) as process:
+                got = process.stdout.read()
+        elif way == "map":
+            (done,) = oxgen.map([oxgen.Request(words, sandbox=box)])
+            assert isinstance(done, oxgen.Completed)
+            got = done.stdout
+        else:
+            got = asyncio.run(oxgen.aio.run(words, sandbox=box, capture_output=True)).stdout
+        assert got == wanted
+
+
+def test_a_launcher_refuses_a_program_that_would_not_only_narrow(caller: Path) -> None:
+    program = _launch.open_program(str(caller), "auto")
+    plan = _launch.plan_of(program, (str(caller),), Sandbox(), Limits(), "")
+    with oxgen.Launcher(cells=2) as pool:
+        for value, accepted in ((0x7FFF0000, True), (0x7FC00000, False), (0x7FFC0000, False)):
+            code = struct.pack("=HBBI", 0x06, 0, 0, value)
+            tenancy = dataclasses.replace(plan.tenancy, filter=code)
+            if accepted:
+                with pool.lease(program, tenancy):
+                    continue
+            with pytest.raises(oxgen.LaunchError) as refused, pool.lease(program, tenancy):
+                pass
+            assert (refused.value.stage, refused.value.errno) == ("request", errno.EINVAL)
+
+
 # --- strict -----------------------------------------------------------------------------------
 
 
@@ -439,6 +476,56 @@ def test_a_call_that_kills_is_named_for_certain(caller: Path) -> None:
     assert f"getppid (number {TABLE['getppid']}, {os.uname().machine})" in end.detail
     assert seen.completed.returncode == plain.returncode == -31
     assert [(each.name, each.errnum) for each in seen.refusals] == [("getppid", None)]
+
+
+def test_a_call_of_another_architecture_is_named(build_c: Build) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("needs-x86: calls of i386 and x32 are made on x86-64")
+    text = r"""
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    long r = 20;
+    (void)argc;
+    if (atoi(argv[1]))
+        return syscall(0x40000000 + SYS_getpid) > 0;
+    __asm__ volatile("int $0x80" : "+a"(r) : : "memory", "r8", "r9", "r10", "r11");
+    return 0;
+}
+"""
+    program = build_c("foreign", text=text)
+    for way, where in (("0", "number 20, i386"), ("1", "number 1073741863, x86_64")):
+        plain = oxgen.run([program, way], capture_output=True)
+        end = oxgen.explain([program, way], capture_output=True).completed.termination
+        assert (end.reason, end.certain) == ("syscall_denied", True)
+        assert where in end.detail
+        assert (plain.returncode, plain.termination.certain) == (-31, False)
+
+
+def test_where_somebody_else_listens_nothing_can_be_watched_and_all_else_runs(
+    caller: Path,
+) -> None:
+    script = f"""
+import ctypes, struct, oxgen
+libc = ctypes.CDLL(None, use_errno=True)
+code = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000))
+given = struct.pack("@HP", 1, ctypes.addressof(code))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.syscall({TABLE["seccomp"]}, 1, 8, given) > 0, ctypes.get_errno()
+print(oxgen.run(["{caller}"], capture_output=True).returncode)
+try:
+    oxgen.explain(["{caller}"], capture_output=True)
+except oxgen.UnsupportedError as refused:
+    print(refused.missing, refused)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith(
+        "0\n('syscalls',) cannot enforce syscalls here: calls cannot be"
+    ), done
 
 
 FLOOD = r"""
