@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import _launch
+from ._launch.notices import Sighting, Watcher, carry_out_watched, watched_plan
 from .limits import Limits
 from .process import new_run_id
 from .request import Request
@@ -141,11 +142,11 @@ def learn(
 
 def _watch(
     request: Request, *, everything: bool, capture_output: bool
-) -> tuple[Completed, _launch.Watcher]:
+) -> tuple[Completed, Watcher]:
     program, plan = _launch.planned(request)
     order = _launch.Order(
         program=program,
-        plan=_launch.watched_plan(program, plan, everything=everything),
+        plan=watched_plan(program, plan, everything=everything),
         run_id=new_run_id(),
         input=request.input,
         stdout=_launch.standard_stream(1, capture=capture_output),
@@ -154,10 +155,10 @@ def _watch(
     )
     # Of its own: no cell that somebody watched is ever used again.
     with _launch.Launcher(cells=1, reuse="never") as pool:
-        return _launch.carry_out_watched(pool, order)
+        return carry_out_watched(pool, order)
 
 
-def _refusal(seen: _launch.Sighting) -> Refusal:
+def _refusal(seen: Sighting) -> Refusal:
     from .syscalls import arch_name
 
     return Refusal(

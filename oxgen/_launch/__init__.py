@@ -17,7 +17,6 @@ from .launcher import (
 )
 from .loop import deliver
 from .native import stages
-from .notices import Sighting, Watcher, carry_out_watched, watched_plan
 from .order import Order, Plan, Stream, plan_of, planned, standard_stream
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
@@ -36,14 +35,11 @@ __all__ = [
     "Plan",
     "PoolStats",
     "Program",
-    "Sighting",
     "Stream",
-    "Watcher",
     "begin",
     "beyond_default",
     "build",
     "carry_out",
-    "carry_out_watched",
     "classify",
     "default_launcher",
     "deliver",
@@ -58,7 +54,6 @@ __all__ = [
     "standard_stream",
     "syscall_table",
     "verified_program",
-    "watched_plan",
 ]
 
 
