@@ -17,8 +17,39 @@ from .sandbox import Sandbox
 
 __all__ = ["Explanation", "Learned", "Refusal", "explain", "learn"]
 
-#: Whether a program makes these depends on signals and on its end, not on what it has to do.
-_ALWAYS = frozenset({"exit", "exit_group", "rt_sigreturn", "restart_syscall"})
+#: Whether a program makes these depends on signals, on how it ends and on how much memory it needs.
+_ALWAYS = frozenset(
+    {
+        "exit",
+        "exit_group",
+        "rt_sigreturn",
+        "restart_syscall",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "getpid",
+        "gettid",
+        "tgkill",
+        "brk",
+        "mmap",
+        "munmap",
+        "mremap",
+        "mprotect",
+        "madvise",
+    }
+)
+#: What goes with calls that were made: whether one waits, is woken or must be ended is a matter of
+#: time, and a run that is watched has its own.
+_COMPANIONS: tuple[tuple[frozenset[str], frozenset[str]], ...] = tuple(
+    (frozenset(made.split()), frozenset(also.split()))
+    for made, also in (
+        ("clone fork vfork", "futex kill rseq sched_yield set_robust_list wait4 waitid"),
+        ("futex", "sched_yield"),
+        ("clock_nanosleep nanosleep", "clock_nanosleep nanosleep"),
+        ("poll ppoll", "poll ppoll"),
+        ("pselect6 select", "pselect6 select"),
+        ("epoll_pwait epoll_wait", "epoll_pwait epoll_wait"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +161,11 @@ def learn(
     completed, watcher = _watch(request, everything=True, capture_output=capture_output)
     arch = _launch.native_arch()
     made = {seen.name for seen in watcher.sightings.values() if seen.errnum == 0 and seen.name}
-    names = tuple(sorted((made | _ALWAYS) & _launch.syscall_table().numbers(arch).keys()))
+    made |= _ALWAYS
+    for some, also in _COMPANIONS:
+        if made & some:
+            made |= also
+    names = tuple(sorted(made & _launch.syscall_table().numbers(arch).keys()))
     # What was refused is to get the same answer again: EPERM and ENOSYS send a program other ways.
     refused: dict[int, set[str]] = {}
     for seen in watcher.sightings.values():
