@@ -195,6 +195,15 @@ def filters_of(box: Sandbox) -> int:
     return int(done.stdout)
 
 
+def test_a_policy_of_nearly_the_greatest_size_runs(caller: Path) -> None:
+    tests = tuple(Comparison(i % 6, "==", 1 << i) for i in range(32))
+    names = ("getppid", "getpid", "getuid", "getgid")
+    rules = tuple(Rule((name,), Action.refuse(7), tests) for name in names for _ in range(7))
+    box = Sandbox(syscalls=Policy(Action.allow(), rules))
+    assert 3500 < len(_launch.filter_of(box.syscalls)) // 8 <= 4064
+    assert errnos(caller, box, (TABLE["getppid"],), (TABLE["unshare"],)) == [0, errno.EPERM]
+
+
 def test_a_tenancy_is_of_one_policy(caller: Path) -> None:
     with oxgen.Launcher(cells=2) as pool:
         for _ in range(3):
