@@ -93,7 +93,7 @@ static void write_prologue(struct ox_filter *filter)
 
 void ox_filter_take(const struct ox_instruction *code, uint32_t count, struct ox_filter *ret_filter)
 {
-    ret_filter->count = 0;
+    /* Untouched it costs a cell no page. */
     if (count == 0)
         return;
     memcpy(ret_filter->code + OX_FILTER_PROLOGUE, code, count * sizeof(*code));

@@ -16,7 +16,7 @@ struct ox_filter {
     struct sock_filter code[OX_FILTER_PROLOGUE + OX_FILTER_MAX];
 };
 
-/* Copy a program that ox_filter_check() has accepted. */
+/* Copy a program that ox_filter_check() has accepted into a filter that is all zero; count 0: none. */
 void ox_filter_take(const struct ox_instruction *code, uint32_t count,
                     struct ox_filter *ret_filter);
 
