@@ -62,6 +62,7 @@ enum ox_stage {
     OX_STAGE_DESCRIPTORS,
     OX_STAGE_SIGNALS,
     OX_STAGE_POLICY,
+    OX_STAGE_FILTER,
     OX_STAGE_EXEC,
     OX_STAGE_COUNT
 };
@@ -214,6 +215,21 @@ struct ox_mount {
     int flags; /* enum ox_mount_flag */
 };
 
+/* One instruction of a classic BPF program: struct sock_filter. */
+struct ox_instruction {
+    uint16_t code;
+    uint8_t jt;
+    uint8_t jf;
+    uint32_t k;
+};
+
+/* Which system calls wait until the holder of the cell's listener answers them. */
+enum ox_notes {
+    OX_NOTES_NONE = 0,
+    OX_NOTES_REFUSED, /* those that the filter would refuse */
+    OX_NOTES_ALL,     /* every call, the warden's own too */
+};
+
 struct ox_cell_spec {
     const char *entry; /* the program becomes /bin/<entry> */
     int program;       /* descriptor of the program */
@@ -225,6 +241,10 @@ struct ox_cell_spec {
     int64_t disk_bytes;
     const struct ox_mount *mounts;
     uint32_t mounts_count;
+    /* A filter of its own for each program, on top of the one that all cells have; copied. */
+    const struct ox_instruction *filter;
+    uint32_t filter_count; /* 0: none */
+    int notes;             /* enum ox_notes */
 };
 
 /* What the writable directories of an empty cell look like. */
@@ -247,6 +267,7 @@ struct ox_cell {
     int usage;
     int peak;
     int writable; /* the directory that holds the writable directories, O_PATH */
+    int listener; /* with notes: see ox_notice_receive(); else -1 */
     uint32_t runs;
     struct ox_baseline baseline;
 };
@@ -464,3 +485,44 @@ void ox_loop_free(struct ox_loop *loop);
 
 /* The same for a loop that *loop holds, which is NULL then. */
 void ox_loop_release(struct ox_loop **loop);
+/* --- system calls ----------------------------------------------------------------------------- */
+
+/* A line of the table of system calls. -1: the architecture has no such call. */
+struct ox_syscall {
+    const char *name;
+    int x86_64;
+    int aarch64;
+};
+
+/* NULL from the end of the table on. */
+const struct ox_syscall *ox_syscall_at(uint32_t index);
+
+/* The AUDIT_ARCH_* of this build. */
+uint32_t ox_filter_native(void);
+
+/* The filter that all cells have, for an architecture. Returns the number of instructions, 0 when
+ * there is no table for it or it has more than capacity. */
+uint32_t ox_filter_floor(uint32_t arch, struct ox_instruction *ret_code, uint32_t capacity);
+
+/* The check that a launcher makes of a cell's own filter: 0, or -EINVAL for a program that is too
+ * long, does more than load, compare and return, or returns what is neither "allow", nor an errno,
+ * nor "kill the process". */
+int ox_filter_check(const struct ox_instruction *code, uint32_t count);
+
+/* A call that waits for an answer. */
+struct ox_notice {
+    uint64_t id;
+    uint32_t pid; /* as the caller sees it; of the thread */
+    int32_t number;
+    uint32_t arch;
+    uint64_t args[6];
+};
+
+/* 1: *ret_notice waits for an answer; 0: none by wait_ms; -EPIPE: nobody is left who could call. */
+int ox_notice_receive(int listener, int wait_ms, struct ox_notice *ret_notice);
+
+/* errnum 0: the call takes place; else it fails with that. -ENOENT: the caller was killed. */
+int ox_notice_answer(int listener, uint64_t id, int errnum);
+
+/* 1 while that call still waits, so that pid is whose it was; else 0. */
+int ox_notice_is_valid(int listener, uint64_t id);

@@ -51,6 +51,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_DESCRIPTORS] = "descriptors",
     [OX_STAGE_SIGNALS] = "signals",
     [OX_STAGE_POLICY] = "policy",
+    [OX_STAGE_FILTER] = "filter",
     [OX_STAGE_EXEC] = "exec",
 };
 

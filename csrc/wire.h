@@ -22,6 +22,8 @@
 #define OX_RLIMITS_MAX 8u
 /* names of one collect request */
 #define OX_COLLECT_MAX 64u
+/* Instructions of a cell's own filter: with what the warden puts before them, BPF_MAXINSNS. */
+#define OX_FILTER_MAX 4064u
 
 enum ox_message {
     OX_MESSAGE_HELLO = 1,
@@ -54,8 +56,8 @@ struct ox_wire_hello_reply {
     struct ox_problem lacking; /* why its cells do not hold everything */
 };
 
-/* Followed by strings: entry, then each mount's destination, each ended by NUL. Descriptors:
- * program, mounts. */
+/* Followed by the instructions of the filter, then by strings: entry, then each mount's destination,
+ * each ended by NUL. Descriptors: program, mounts. */
 struct ox_wire_create {
     uint32_t kind;
     uint32_t sequence;
@@ -67,6 +69,8 @@ struct ox_wire_create {
     char digest[OX_DIGEST_SIZE + 1];
     char pad[7];
     uint8_t mount_flags[OX_MOUNTS_MAX];
+    uint32_t filter_count;
+    uint32_t notes; /* enum ox_notes */
 };
 
 /* Bits of ox_wire_create_reply.counters. */
@@ -78,14 +82,16 @@ enum ox_counter {
     OX_COUNTERS = 15
 };
 
-/* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, and one
- * for each bit of counters, lowest first. */
+/* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, one for
+ * each bit of counters, lowest first, and with has_listener the listener. */
 struct ox_wire_create_reply {
     uint32_t kind;
     uint32_t sequence;
     struct ox_error error;
     uint32_t id;
     uint32_t counters;
+    uint32_t has_listener;
+    uint32_t reserved;
 };
 
 /* Not answered. */

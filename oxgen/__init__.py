@@ -11,7 +11,7 @@ Importing it without its C extension is an error: there is no weaker pure-Python
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._launch import Launcher
 from .errors import (
@@ -34,6 +34,13 @@ from .process import Process, probe, run, spawn
 from .request import Request
 from .result import Collected, Completed, Confinement, Output, Termination, Usage
 from .sandbox import Enforce, Mount, Sandbox
+
+if TYPE_CHECKING:
+    from .explaining import Explanation as Explanation
+    from .explaining import Learned as Learned
+    from .explaining import Refusal as Refusal
+    from .explaining import explain as explain
+    from .explaining import learn as learn
 
 __version__ = "0.1.0"
 
@@ -75,7 +82,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``oxgen.aio`` when it is first used: few programs need asyncio, which is large."""
+    """Import what few programs need when it is first used: ``oxgen.aio``, with asyncio, and
+    what is in ``oxgen.explaining``."""
     if name == "aio":
         return importlib.import_module("oxgen.aio")
+    if name in ("Explanation", "Learned", "Refusal", "explain", "learn"):
+        return getattr(importlib.import_module("oxgen.explaining"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

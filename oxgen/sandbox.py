@@ -8,9 +8,12 @@ import os
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from .syscalls import Policy
 
 __all__ = [
     "LEVELS",
@@ -43,6 +46,7 @@ PROPERTIES = (
     "syscalls",
     "neighbours",
 )
+_SYSCALLS = "'default', 'strict', a Policy or the path of an OCI profile"
 #: What a mount may neither cover, nor lie in, nor contain.
 _OURS = ("/bin", "/dev", "/etc", "/home/plugin", "/proc", "/tmp", "/workspace")
 _MOUNTS_MAX = 64
@@ -118,6 +122,10 @@ class Sandbox:
     Three fields take something away, and each run's record says so (``Confinement.exceptions``):
     ``mounts`` shows files of the host; ``network`` "host" leaves the run in the network of whoever
     launches it; ``exec_tmp`` lets it execute files that it has written.
+
+    ``syscalls`` is ``default``, ``strict``, a ``Policy``, or the path of an OCI profile, which
+    is read here and becomes a ``Policy``. All of them but ``default`` narrow ``default`` further;
+    none widens it. A path is told from a word by a slash or the ending ``.json``.
     """
 
     runtime: Runtime = "auto"
@@ -129,6 +137,7 @@ class Sandbox:
     mounts: tuple[Mount, ...] = ()
     network: Network = "none"
     exec_tmp: bool = False
+    syscalls: str | os.PathLike[str] | Policy = "default"
     #: Whether it opens anything to the run that is closed otherwise.
     opens: bool = field(init=False, repr=False, compare=False)
 
@@ -146,6 +155,8 @@ class Sandbox:
         _check_path(self.cwd)
         if not isinstance(self.env, Mapping):
             raise UsageError(f"env must map names to values, got {self.env!r}")
+        if self.syscalls != "default":
+            object.__setattr__(self, "syscalls", _policy_of(self.syscalls))
         checked = {_check_name(name): _check_value(name, text) for name, text in self.env.items()}
         object.__setattr__(self, "mounts", _check_mounts(self.mounts))
         if self.network not in get_args(Network):
@@ -168,6 +179,22 @@ class Sandbox:
 
 def _restore(values: dict[str, Any]) -> Sandbox:
     return Sandbox(**values)
+
+
+def _policy_of(syscalls: object) -> str | Policy:
+    """Return ``strict``, or the policy that was given or that a file holds."""
+    if isinstance(syscalls, str) and syscalls == "strict":
+        return "strict"
+    from .syscalls import Policy, load_profile
+
+    if isinstance(syscalls, Policy):
+        return syscalls
+    path = os.fspath(syscalls) if isinstance(syscalls, os.PathLike) else syscalls
+    if not isinstance(path, str) or "\0" in path or not is_encodable(path):
+        raise UsageError(f"syscalls must be {_SYSCALLS}, got {syscalls!r}")
+    if isinstance(syscalls, str) and "/" not in path and not path.endswith(".json"):
+        raise UsageError(f"syscalls must be {_SYSCALLS}, got {syscalls!r}")
+    return load_profile(path).policy
 
 
 def is_encodable(text: str) -> bool:

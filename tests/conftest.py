@@ -132,3 +132,11 @@ def host(tag: str) -> Iterator[Callable[..., hosts.Host]]:
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def caller(build_c: Callable[..., Path]) -> Path:
+    """A program that makes the system calls that it is told to (``control.calls``)."""
+    from control.calls import CALLER
+
+    return build_c("caller", text=CALLER)

@@ -20,6 +20,7 @@
 #include "missing.h"
 #include "rlimits.h"
 #include "warden.h"
+#include "watch.h"
 
 #define PLUGIN_ID 65534
 
@@ -42,7 +43,7 @@ static int take_ids(int is_shared)
 }
 
 static int set_up(int socket, const struct ox_works *works, const struct ox_jail_spec *spec,
-                  int *ret_socket, int *ret_oom_score, int *ret_signals, int *ret_listener,
+                  int *ret_socket, int *ret_oom_score, int *ret_signals, struct ox_watch *watch,
                   struct ox_error *ret_error)
 {
     int oom_score = -1, null = -1, writable = -1, r;
@@ -75,9 +76,10 @@ static int set_up(int socket, const struct ox_works *works, const struct ox_jail
     if (r < 0)
         return ox_fail(OX_STAGE_WARDEN, r, ret_error);
 
+    ox_warden_take_filter(spec->filter, spec->filter_count);
     *ret_signals = null;
-    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals,
-                             ret_listener, ret_error);
+    return ox_warden_confine(socket, oom_score, ret_socket, ret_oom_score, ret_signals, watch,
+                             ret_error);
 }
 
 /* Runs in the child; the launcher has written the id maps and the cgroup once a byte arrives. */
@@ -87,7 +89,8 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
 static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_works *works)
 {
     struct ox_error error = { OX_STAGE_NONE, 0 };
-    int oom_score = -1, signals = -1, listener = -1;
+    struct ox_watch watch = { .notes = spec->notes, .listener = -1 };
+    int oom_score = -1, signals = -1;
     char go;
     int r;
 
@@ -99,13 +102,13 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
     if (r < 0 ||
-        set_up(socket, works, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
+        set_up(socket, works, spec, &socket, &oom_score, &signals, &watch, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
-    if (ox_send(socket, &error, sizeof(error), NULL, 0, &listener, listener >= 0) < 0)
+    if (ox_watch_hand_over(socket, &watch) < 0)
         _exit(1);
-    ox_close(&listener);
+    ox_close(&watch.listener);
     ox_warden_serve(socket, oom_score, signals);
 }
 
@@ -396,6 +399,9 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
         .disk_bytes = request->disk_bytes,
         .memory_bytes = works->cgroups.memory_version == 0 ? request->memory_bytes : -1,
         .is_placed = (request->features & OX_FEATURE_PROC) == 0,
+        .filter = request->filter,
+        .filter_count = request->filter_count,
+        .notes = request->notes,
     };
     static struct trees trees;
     int r;
@@ -410,6 +416,7 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
         .cgroup = OX_CGROUP_NONE,
         .net = OX_NET_NONE,
         .listener = -1,
+        .notes = request->notes,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {

@@ -66,6 +66,7 @@ struct ox_kept_cell {
     int listener;    /* says when a socket is made that its network namespace would remember */
     int noted;       /* one was made, or nobody would have noticed */
     int64_t note_at; /* when the next such call is looked at; 0: at once */
+    int notes;       /* the listener is for the host */
 };
 
 /* A create request that has been checked. */
@@ -82,6 +83,9 @@ struct ox_cell_request {
     const char *destinations[200];
     int mounts[200];
     uint8_t mount_flags[200]; /* enum ox_mount_flag */
+    const struct ox_instruction *filter;
+    uint32_t filter_count;
+    int notes;
 };
 
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and

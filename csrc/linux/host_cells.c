@@ -76,14 +76,15 @@ static int append(char *buffer, size_t capacity, size_t *used, const char *text)
     return 0;
 }
 
-/* Descriptors of every cell: warden, pidfd, writable. The counters follow. */
+/* Descriptors of every cell: warden, pidfd, writable. The counters follow, then the listener. */
 #define FDS_OF_CELL 3u
 
 static size_t fds_of(const struct ox_wire_create_reply *reply)
 {
     if (reply->error.stage != OX_STAGE_NONE)
         return 0;
-    return FDS_OF_CELL + (size_t)__builtin_popcount(reply->counters & OX_COUNTERS);
+    return FDS_OF_CELL + (size_t)__builtin_popcount(reply->counters & OX_COUNTERS) +
+           (size_t)(reply->has_listener != 0);
 }
 
 static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
@@ -95,6 +96,7 @@ static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struc
         .warden = fds[0],
         .pidfd = fds[1],
         .writable = fds[2],
+        .listener = reply->has_listener != 0 ? fds[fds_of(reply) - 1] : -1,
     };
 
     for (unsigned i = 0, at = FDS_OF_CELL; i < 4; i++)
@@ -113,14 +115,18 @@ int ox_cell_request(const struct ox_launcher *launcher, const struct ox_cell_spe
         .memory_bytes = spec->memory_bytes,
         .processes = spec->processes,
         .disk_bytes = spec->disk_bytes,
+        .filter_count = spec->filter_count,
+        .notes = (uint32_t)spec->notes,
     };
-    char strings[16 * 1024];
+    char strings[sizeof(struct ox_instruction) * OX_FILTER_MAX + (size_t)16 * 1024];
     int fds[OX_MOUNTS_MAX + 1];
-    size_t used = 0;
+    size_t used = sizeof(struct ox_instruction) * spec->filter_count;
     int r;
 
-    if (spec->mounts_count > OX_MOUNTS_MAX)
+    if (spec->mounts_count > OX_MOUNTS_MAX || spec->filter_count > OX_FILTER_MAX)
         return ox_fail(OX_STAGE_REQUEST, -E2BIG, ret_error);
+    if (spec->filter_count > 0)
+        memcpy(strings, spec->filter, used);
     if (spec->digest != NULL) {
         if (strlen(spec->digest) != OX_DIGEST_SIZE)
             return ox_fail(OX_STAGE_REQUEST, -EINVAL, ret_error);
@@ -210,6 +216,7 @@ void ox_cell_forget(struct ox_cell *cell)
     ox_close(&cell->usage);
     ox_close(&cell->peak);
     ox_close(&cell->writable);
+    ox_close(&cell->listener);
 }
 
 int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell)

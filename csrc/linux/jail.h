@@ -23,6 +23,9 @@ struct ox_jail_spec {
     int64_t disk_bytes;
     int64_t memory_bytes; /* of each process, where no cgroup holds them together; -1: no bound */
     int is_placed;        /* we are in a copy of the space of ox_jail_space() */
+    const struct ox_instruction *filter; /* of its programs */
+    uint32_t filter_count;
+    int notes;
 };
 
 /* Where the root of a plugin is inside the cell. It is not the root of the mount namespace,

@@ -62,7 +62,9 @@ int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
     }
     if (cell->writable >= 0) {
         cell->listener = fds[0];
-        cell->noted = cell->listener < 0;
+        cell->noted = cell->listener < 0 || cell->notes != OX_NOTES_NONE;
+        if (cell->notes != OX_NOTES_NONE && cell->listener < 0)
+            return ox_fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
         return 1;
     }
     cell->writable = fds[0];
@@ -84,5 +86,7 @@ void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
 {
     ox_close(&cell->socket);
     ox_close(&cell->writable);
+    if (cell->notes != OX_NOTES_NONE)
+        ox_close(&cell->listener);
     cell->state = OX_CELL_READY;
 }

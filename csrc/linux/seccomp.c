@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../core.h"
 #include "missing.h"
 
 #if defined(__x86_64__) && !defined(__ILP32__)
@@ -211,13 +212,24 @@ struct program {
     size_t capacity;
     size_t count; /* may exceed capacity; then nothing was written beyond it */
     int noted;    /* sockets other than AF_UNIX are announced to the listener */
+    int notes;    /* enum ox_notes: what else is */
+    uint64_t pass;
 };
 
-static void emit(struct program *program, struct sock_filter instruction)
+static void push(struct program *program, struct sock_filter instruction)
 {
     if (program->count < program->capacity)
         program->code[program->count] = instruction;
     program->count++;
+}
+
+/* The rest of the program is the same for a cell that is watched: only answers differ. */
+static void emit(struct program *program, struct sock_filter instruction)
+{
+    if (instruction.code == (BPF_RET | BPF_K) &&
+        program->notes >= (instruction.k == SECCOMP_RET_ALLOW ? OX_NOTES_ALL : OX_NOTES_REFUSED))
+        instruction.k = SECCOMP_RET_USER_NOTIF;
+    push(program, instruction);
 }
 
 static void add_range(struct range *ranges, size_t *count, uint32_t first, uint8_t action)
@@ -293,6 +305,23 @@ static void emit_tree(struct program *program, const struct range *ranges, size_
     emit_tree(program, ranges + half, count - half);
 }
 
+/* One sendmsg is answered at once: the one with the pass in an argument that sendmsg does not use. */
+static void emit_way_past(struct program *program)
+{
+    const struct sock_filter way[] = {
+        IF_EQUAL(SYS_sendmsg, 0, 6),
+        LOAD(args[5]),
+        IF_EQUAL((uint32_t)program->pass, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5]) + 4),
+        IF_EQUAL((uint32_t)(program->pass >> 32), 0, 1),
+        ALLOWED,
+        LOAD(nr),
+    };
+
+    for (size_t i = 0; i < LENGTH(way); i++)
+        push(program, way[i]);
+}
+
 static size_t build(struct program *program, uint32_t arch)
 {
     struct range ranges[NUMBERS + 3];
@@ -306,6 +335,8 @@ static size_t build(struct program *program, uint32_t arch)
     emit(program, (struct sock_filter)IF_EQUAL(arch, 1, 0));
     emit(program, (struct sock_filter)KILLED);
     emit(program, (struct sock_filter)LOAD(nr));
+    if (program->notes == OX_NOTES_ALL)
+        emit_way_past(program);
     count = find_ranges(arch, ranges);
     emit_tree(program, ranges, count);
     return program->count <= program->capacity ? program->count : 0;
@@ -318,15 +349,16 @@ size_t ox_seccomp_build(struct sock_filter *ret, size_t capacity, uint32_t arch)
     return build(&program, arch);
 }
 
-static int load(int noted, unsigned long flags)
+static int load(struct program *program, unsigned long flags)
 {
     struct sock_filter code[OX_SECCOMP_CAPACITY];
-    struct program program = { .code = code, .capacity = LENGTH(code), .noted = noted };
-    size_t count = build(&program, NATIVE_ARCH);
-    struct sock_fprog given = { .len = (unsigned short)count, .filter = code };
+    struct sock_fprog given = { .filter = code };
     long r;
 
-    if (count == 0)
+    program->code = code;
+    program->capacity = LENGTH(code);
+    given.len = (unsigned short)build(program, NATIVE_ARCH);
+    if (given.len == 0)
         return -EOVERFLOW;
     r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &given);
     return r < 0 ? -errno : (int)r;
@@ -334,20 +366,55 @@ static int load(int noted, unsigned long flags)
 
 int ox_seccomp_load(void)
 {
-    return load(0, 0);
+    struct program program = { .noted = 0 };
+
+    return load(&program, 0);
 }
 
 int ox_seccomp_load_noted(int *ret_listener)
 {
-    int r = load(1, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    struct program program = { .noted = 1 };
+    int r = load(&program, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 
     /* EBUSY: a filter that was there before has one; EINVAL: this kernel knows of none. */
     if (r == -EBUSY || r == -EINVAL) {
         *ret_listener = -1;
-        return load(0, 0);
+        return ox_seccomp_load();
     }
     if (r < 0)
         return r;
     *ret_listener = r;
     return 0;
+}
+
+int ox_seccomp_load_watched(int notes, uint64_t pass, int *ret_listener)
+{
+    struct program program = { .notes = notes, .pass = pass };
+    int r = load(&program, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+
+    if (r < 0)
+        return r;
+    *ret_listener = r;
+    return 0;
+}
+
+uint32_t ox_filter_native(void)
+{
+    return NATIVE_ARCH;
+}
+
+uint32_t ox_filter_floor(uint32_t arch, struct ox_instruction *ret_code, uint32_t capacity)
+{
+    return (uint32_t)ox_seccomp_build((struct sock_filter *)ret_code, capacity, arch);
+}
+
+const struct ox_syscall *ox_syscall_at(uint32_t index)
+{
+    static const struct ox_syscall table[] = {
+#define OX_SYSCALL(name, x86_64, aarch64, action) { #name, x86_64, aarch64 },
+#include "syscalls.h"
+#undef OX_SYSCALL
+    };
+
+    return index < LENGTH(table) ? &table[index] : NULL;
 }

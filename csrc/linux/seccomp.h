@@ -19,6 +19,11 @@ int ox_seccomp_load(void);
  * already, or the kernel knows of none; then nothing waits and nothing is known. */
 int ox_seccomp_load_noted(int *ret_listener);
 
+/* The same filter for a cell that is watched (enum ox_notes): the calls in question wait until the
+ * holder of *ret_listener answers. With OX_NOTES_ALL sendmsg does not wait if its sixth argument, which
+ * it does not use, is pass. -EBUSY: a filter that was there before has a listener already. */
+int ox_seccomp_load_watched(int notes, uint64_t pass, int *ret_listener);
+
 /* Write the program for arch (AUDIT_ARCH_X86_64 or AUDIT_ARCH_AARCH64). Returns the number of
  * instructions, or 0 when arch is neither or the program does not fit. */
 size_t ox_seccomp_build(struct sock_filter *ret, size_t capacity, uint32_t arch);

@@ -102,10 +102,11 @@ static int hand_over(const struct ox_service *service, struct ox_kept_cell *cell
         .kind = OX_MESSAGE_CREATE,
         .sequence = cell->sequence,
         .id = cell->id,
+        .has_listener = cell->notes != OX_NOTES_NONE,
     };
     const int counters[] = { cell->cgroup.cpu_fd, cell->cgroup.oom_fd, cell->cgroup.usage_fd,
                              cell->cgroup.peak_fd };
-    int fds[7] = { cell->socket, cell->pidfd, cell->writable };
+    int fds[8] = { cell->socket, cell->pidfd, cell->writable };
     size_t count = 3;
     int r;
 
@@ -115,6 +116,8 @@ static int hand_over(const struct ox_service *service, struct ox_kept_cell *cell
         reply.counters |= 1u << i;
         fds[count++] = counters[i];
     }
+    if (reply.has_listener != 0)
+        fds[count++] = cell->listener;
     r = answer(service, &reply, fds, count);
     if (r == 0)
         ox_kept_cell_hand_over(cell);

@@ -45,14 +45,24 @@ int ox_unpack_create(const union ox_request *message, size_t size, const int *fd
     const struct ox_wire_create *head = &message->create;
     const char *at = message->bytes + sizeof(*head);
     const char *end = message->bytes + size;
+    size_t filter_size = head->filter_count * sizeof(struct ox_instruction);
 
-    if (size <= sizeof(*head) || end[-1] != '\0' || head->mounts_count > OX_MOUNTS_MAX ||
+    if (head->filter_count > OX_FILTER_MAX || size <= sizeof(*head) + filter_size ||
+        end[-1] != '\0' || head->mounts_count > OX_MOUNTS_MAX ||
         fds_count != 1 + (size_t)head->mounts_count)
         return -EBADMSG;
     if ((head->features & ~FEATURES) != 0)
         return -EINVAL;
     if (head->digest[0] != '\0' && !is_digest(head->digest))
         return -EINVAL;
+
+    if (head->notes > OX_NOTES_ALL)
+        return -EINVAL;
+    ret_request->filter = (const struct ox_instruction *)at;
+    ret_request->filter_count = head->filter_count;
+    if (head->filter_count > 0 && ox_filter_check(ret_request->filter, head->filter_count) < 0)
+        return -EINVAL;
+    at += filter_size;
 
     ret_request->entry = at;
     if (strlen(at) >= OX_ENTRY_MAX || !is_component(at, strlen(at)))
@@ -76,5 +86,6 @@ int ox_unpack_create(const union ox_request *message, size_t size, const int *fd
     ret_request->processes = head->processes;
     ret_request->disk_bytes = head->disk_bytes;
     ret_request->mounts_count = head->mounts_count;
+    ret_request->notes = (int)head->notes;
     return 0;
 }

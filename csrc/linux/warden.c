@@ -24,7 +24,8 @@
 #include "jail.h"
 #include "missing.h"
 #include "rlimits.h"
-#include "seccomp.h"
+#include "filter.h"
+#include "watch.h"
 
 #define PLUGIN_ID 65534
 
@@ -138,7 +139,7 @@ static void note_oom_score(int fd)
 }
 
 int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
-                      int *ret_signals, int *ret_listener, struct ox_error *ret_error)
+                      int *ret_signals, struct ox_watch *watch, struct ox_error *ret_error)
 {
     int null, signals, r;
 
@@ -171,7 +172,7 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
 
-    r = ox_seccomp_load_noted(ret_listener);
+    r = ox_watch_load(watch);
     if (r < 0)
         return ox_fail(OX_STAGE_SECCOMP, r, ret_error);
     return 0;
@@ -190,7 +191,13 @@ static struct ox_error report;
 /* Of the files that were put in for the launch to come. */
 static struct ox_error put;
 static uint32_t put_file;
+static struct ox_filter filter;
 static char child_stack[64 * 1024] __attribute__((aligned(64)));
+
+void ox_warden_take_filter(const struct ox_instruction *code, uint32_t count)
+{
+    ox_filter_take(code, count, &filter);
+}
 
 /* Split the strings: path, cwd, arguments, environment. -EBADMSG when they do not add up. */
 static int unpack(size_t size, struct ox_step_plan *ret_plan)
@@ -253,6 +260,9 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
     if (r < 0)
         return ox_fail(OX_STAGE_OOM_SCORE, r, ret_error);
 
+    r = plan->filter != NULL ? ox_filter_renew(&filter) : 0;
+    if (r < 0)
+        return ox_fail(OX_STAGE_FILTER, r, ret_error);
     report = (struct ox_error){ OX_STAGE_NONE, 0 };
     pid = clone(child_main, child_stack + sizeof(child_stack), CLONE_VM | CLONE_VFORK | SIGCHLD,
                 (void *)plan);
@@ -374,6 +384,7 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
         tree.empty = 1;
     } else {
         memcpy(plan.fds, fds, sizeof(int) * fds_count);
+        plan.filter = filter.count > 0 ? &filter : NULL;
         tree.leader = launch(&plan, oom_score, &reply.error);
         if (tree.leader < 0)
             tree.leader = 0;

@@ -4,10 +4,14 @@
 
 #include "../core.h"
 
-/* Give up every right that launching does not need, load the filter, keep only the socket.
- * ret_listener is for the launcher: see ox_seccomp_load_noted(). */
+struct ox_watch;
+
+/* A filter for each program that it launches, besides its own; count 0: none. */
+void ox_warden_take_filter(const struct ox_instruction *code, uint32_t count);
+
+/* Give up every right that launching does not need, load the filter, keep only the socket. */
 int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
-                      int *ret_signals, int *ret_listener, struct ox_error *ret_error);
+                      int *ret_signals, struct ox_watch *watch, struct ox_error *ret_error);
 
 /* Answer launch requests until the socket closes. */
 void ox_warden_serve(int socket, int oom_score, int signals) __attribute__((noreturn));

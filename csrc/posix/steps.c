@@ -84,8 +84,15 @@ static int apply_policy(const struct ox_step_plan *plan)
     return ox_schedule_as_usual();
 }
 
+static int apply_filter(const struct ox_step_plan *plan)
+{
+    return plan->filter == NULL ? 0 : ox_filter_install(plan->filter);
+}
+
 static int apply_exec(const struct ox_step_plan *plan)
 {
+    if (plan->filter != NULL)
+        return ox_filter_exec(plan->filter, plan->path, plan->argv, plan->envp);
     (void)execve(plan->path, plan->argv, plan->envp);
     return -errno;
 }
@@ -112,6 +119,8 @@ static const struct step steps[] = {
     { OX_STAGE_DESCRIPTORS, apply_descriptors },
     { OX_STAGE_SIGNALS, apply_signals },
     { OX_STAGE_POLICY, apply_policy },
+    /* The last, as it may refuse every call but the one that follows. */
+    { OX_STAGE_FILTER, apply_filter },
     { OX_STAGE_EXEC, apply_exec },
 };
 

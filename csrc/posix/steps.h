@@ -18,6 +18,7 @@ struct ox_step_plan {
     const char *path;
     char *const *argv;
     char *const *envp;
+    const struct ox_filter *filter; /* NULL: none */
     /* Shared memory: the stage that was reached last, and its errno. Stage EXEC with errno 0 means
      * that exec took place. */
     struct ox_error *report;

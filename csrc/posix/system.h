@@ -17,4 +17,13 @@ int ox_processor_now(void);
 /* How often the calling thread had its processor taken away; -1: not known. */
 long ox_preemptions(void);
 
+struct ox_filter;
+
+/* Put a filter of system calls on the calling thread. Async-signal-safe; 0 or a negative errno. */
+int ox_filter_install(const struct ox_filter *filter);
+
+/* execve() as the filter that was installed lets it through. Returns a negative errno. */
+int ox_filter_exec(const struct ox_filter *filter, const char *path, char *const *argv,
+                   char *const *envp);
+
 #endif

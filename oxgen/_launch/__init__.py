@@ -7,6 +7,7 @@ from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify
 from .execution import Execution, begin, carry_out, end
+from .filters import beyond_default, filter_of, floor, native_arch, syscall_table
 from .launcher import (
     UID_BASE,
     UID_COUNT,
@@ -43,6 +44,7 @@ __all__ = [
     "Stream",
     "archive_of",
     "begin",
+    "beyond_default",
     "build",
     "carry_out",
     "check_launcher",
@@ -51,11 +53,15 @@ __all__ = [
     "default_launcher",
     "deliver",
     "end",
+    "filter_of",
+    "floor",
+    "native_arch",
     "open_program",
     "plan_of",
     "planned",
     "stages",
     "standard_stream",
+    "syscall_table",
     "verified_program",
 ]
 

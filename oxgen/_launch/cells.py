@@ -33,6 +33,10 @@ class Tenancy:
     demand: Demand
     cpu_is_bound: bool
     opened: Opened | None = None
+    #: A filter on top of the one that all cells have, compiled; empty: none.
+    filter: bytes = b""
+    #: ``enum ox_notes``: which calls wait for the answer of who watches.
+    notes: int = 0
 
     @classmethod
     def of(
@@ -42,6 +46,8 @@ class Tenancy:
         box: Sandbox,
         tenant: str,
         opened: Opened | None = None,
+        filter: bytes = b"",
+        notes: int = 0,
     ) -> Tenancy:
         """Return the tenancy of a run."""
         return cls(
@@ -54,6 +60,8 @@ class Tenancy:
             demand_of(box),
             limits.cpu_seconds is not None,
             opened,
+            filter,
+            notes,
         )
 
 
@@ -94,7 +102,9 @@ def no_cell() -> Any:
     """A ``struct ox_cell`` that holds nothing: descriptor 0 is somebody else's."""
     return ffi.new(
         "struct ox_cell *",
-        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "usage", "peak", "writable"), -1),
+        dict.fromkeys(
+            ("warden", "pidfd", "cpu", "oom", "usage", "peak", "writable", "listener"), -1
+        ),
     )
 
 
@@ -137,4 +147,8 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     spec.processes = -1 if tenancy.processes is None else tenancy.processes
     spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
     spec.mounts, spec.mounts_count = rows, len(mounts) + len(places)
+    if tenancy.filter:
+        kept.append(ffi.from_buffer("struct ox_instruction[]", tenancy.filter))
+        spec.filter, spec.filter_count = kept[-1], len(kept[-1])
+    spec.notes = tenancy.notes
     return spec, kept

@@ -78,7 +78,10 @@ def classify(facts: Facts, limits: Limits) -> tuple[int, Termination]:
     if signal == signals.SIGSYS:
         # The kernel's filter sends it, and so can the program itself.
         return end(
-            "syscall_denied", "ended by SIGSYS, as the system call filter sends it", certain=False
+            "syscall_denied",
+            "ended by SIGSYS, as the system call filter sends it; run it with --explain to see"
+            " which call it was",
+            certain=False,
         )
     return end("killed", _signal_detail(signal, limits))
 

@@ -13,6 +13,7 @@ from ..request import Request
 from ..sandbox import Sandbox
 from .cells import Tenancy
 from .files import Archive
+from .filters import filter_of
 from .mounts import Opened, opened_by
 from .native import ffi, lib
 from .program import Program, open_program
@@ -85,11 +86,15 @@ class Plan:
         limits: Limits,
         tenant: str,
         opened: Opened | None,
+        *,
+        notes: int = 0,
     ) -> None:
         self.args = args
         self.sandbox = sandbox
         self.limits = limits
-        self.tenancy = Tenancy.of(program, limits, sandbox, tenant, opened)
+        # Who watches applies the policy as well: two filters cannot both ask.
+        own = b"" if notes else filter_of(sandbox.syscalls)
+        self.tenancy = Tenancy.of(program, limits, sandbox, tenant, opened, own, notes)
         #: Whether the last run of it ended so soon that its caller had better not sleep.
         self.is_short = False
         self._native = ffi.new("struct ox_run_spec *")

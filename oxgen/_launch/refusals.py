@@ -139,6 +139,15 @@ def of_launcher(
 
 def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
     """A cell could not be made."""
+    if stage == "seccomp" and number == errno.EBUSY:
+        # A process has one listener, and only a watched cell insists on its own.
+        return UnsupportedError(
+            ("syscalls",),
+            "calls cannot be watched: a filter around this process has a listener already",
+            "explain or learn outside of that container, or run without",
+            errno=number,
+            stage=stage,
+        )
     if stage in _CELL and number in _MACHINE:
         missing, cause, remedy = _CELL[stage]
         return UnsupportedError(

@@ -25,6 +25,7 @@ __all__ = [
     "Named",
     "Seconds",
     "Size",
+    "Syscalls",
     "confinement_options",
     "limit_options",
     "limits_from",
@@ -274,6 +275,23 @@ class InsidePath(_ParamType):
             accepted = "an absolute path inside the sandbox, at most 1024 characters"
             self.fail(f"{str(value)[:40]!r} is refused; accepted: {accepted}.", param, ctx)
         return str(value)
+
+
+class Syscalls(_ParamType):
+    """A policy on system calls, as ``Sandbox`` takes it; ``convert`` returns what it made of it."""
+
+    name = "policy"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        from ..sandbox import Sandbox
+
+        try:
+            return Sandbox(syscalls=value).syscalls
+        except UsageError as exc:
+            words = str(exc).replace("a Policy or the path", "or the path")
+            self.fail(words.removeprefix("syscalls ").removeprefix("syscalls: "), param, ctx)
 
 
 class Named(_ParamType):

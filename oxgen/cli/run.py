@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +13,10 @@ from .copies import copies_of, copy_options
 from .opening import opening_options
 from .options import (
     Environment,
+    FileName,
     InsidePath,
     Label,
+    Syscalls,
     confinement_options,
     limit_options,
     limits_from,
@@ -24,6 +27,9 @@ from .options import (
 )
 from .outcome import advice_for, cancelled, ended_by, finish, never_ran
 from .status import StatusSink, cancellable, noise_on_stderr
+
+if TYPE_CHECKING:
+    from ..syscalls import Policy
 
 __all__ = ["run"]
 
@@ -67,6 +73,23 @@ too: programs read the status object (--json-status-fd).
 @copy_options
 @opening_options
 @click.option(
+    "--syscalls",
+    type=Syscalls(),
+    default="default",
+    show_default=True,
+    metavar="default|strict|FILE",
+    help="narrow the system calls that are allowed; FILE is an OCI profile",
+)
+@click.option(
+    "--explain", is_flag=True, help="say which system calls were refused (slower, for looking only)"
+)
+@click.option(
+    "--learn",
+    type=FileName(),
+    metavar="FILE",
+    help="write the OCI profile that allows what this run does, for --syscalls (slower)",
+)
+@click.option(
     "--tenant", type=Label(), metavar="T", help="never share a prepared sandbox with other tenants"
 )
 @task_option
@@ -81,6 +104,9 @@ def run(
     mounts: tuple[Mount, ...],
     network: Network,
     exec_tmp: bool,
+    syscalls: str | Policy,
+    explain: bool,
+    learn: str | None,
     tenant: str | None,
     task_id: str | None,
     status_descriptor: int | None,
@@ -98,7 +124,9 @@ def run(
     """
     if not command[0]:
         raise click.UsageError("CMD is empty; accepted: a path, or a name to look up in PATH", ctx)
-    from .. import process
+    if explain and learn is not None:
+        raise click.UsageError("--explain and --learn: accepted is one of them at a time", ctx)
+    from .watched import runner
 
     copies = copies_of(ctx)
     sink = StatusSink(status_descriptor, on_stdout=json_stdout)
@@ -115,13 +143,15 @@ def run(
                 mounts=mounts,
                 network=network,
                 exec_tmp=exec_tmp,
+                syscalls=syscalls,
             )
+            start = stack.enter_context(runner(explain=explain, learn=learn))
             stack.enter_context(cancellable())
             if json_stdout:
                 stack.enter_context(noise_on_stderr())
             launched = True
             try:
-                completed = process.run(
+                completed = start(
                     list(command),
                     sandbox=sandbox,
                     limits=limits,

@@ -115,6 +115,7 @@ CASES = [
     ("uid", "setresuid", 1, "static"),
     ("policy", "sched_setscheduler", 1, "static"),
     ("exec", "execve", 0, "static"),
+    ("filter", "seccomp", 1, "strict"),
 ]
 
 #: The same for stages whose calls are too many to count by hand: the number is found by trying.
@@ -229,7 +230,8 @@ def test_a_stage_that_fails_is_named(
     programs: dict[str, str],
 ) -> None:
     with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
-    failed = attempt(programs[runtime])
+    box = oxgen.Sandbox(syscalls="strict") if runtime == "strict" else None
+    failed = attempt(programs["static" if box else runtime], box)
     assert failed is not None, "the program ran although a stage failed"
     assert (getattr(failed, "stage", None), failed.errno) == (stage, errno.EXDEV)
     assert leftovers() == []
