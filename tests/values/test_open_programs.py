@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +17,11 @@ def test_a_program_is_opened_once_while_somebody_holds_it() -> None:
     assert open_program("/bin/true", "auto") is program
 
 
-def test_a_program_that_nobody_holds_is_closed_and_out_of_reach() -> None:
-    program = open_program("/bin/true", "auto")
+def test_a_program_that_nobody_holds_is_closed_and_out_of_reach(tmp_path: Path) -> None:
+    path = shutil.copy("/bin/true", tmp_path / "mine")  # no cell of another test has it open
+    program = open_program(str(path), "auto")
     descriptor, known = program.descriptor, weakref.ref(program)
-    assert os.path.samefile(f"/proc/self/fd/{descriptor}", "/bin/true")
+    assert os.path.samefile(f"/proc/self/fd/{descriptor}", path)
     del program
     assert known() is None
     with pytest.raises(OSError, match="Bad file descriptor"):
