@@ -18,7 +18,9 @@ def test_a_launcher_that_somebody_ended_or_stopped_is_lost(number: int) -> None:
 
 def test_a_launcher_of_another_build_is_not_lost() -> None:
     """The twin: trying again would not help."""
-    failure = refusals.of_launcher("handshake", errno.EPROTO, "it did not answer", "install anew", "/x")
+    failure = refusals.of_launcher(
+        "handshake", errno.EPROTO, "it did not answer", "install anew", "/x"
+    )
     assert isinstance(failure, LaunchError) and not isinstance(failure, LostError)
     assert failure.remedy == "install anew"
     assert isinstance(refusals.of_launcher("store", errno.EPERM, "no", "", "/x"), UnsupportedError)
