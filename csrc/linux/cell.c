@@ -17,6 +17,7 @@
 #include "../posix/system.h"
 #include "../wire.h"
 #include "dev.h"
+#include "jail_wall.h"
 #include "missing.h"
 #include "warden.h"
 
@@ -58,6 +59,8 @@ static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *re
         return ox_fail(OX_STAGE_HOSTNAME, -errno, ret_error);
 
     r = ox_jail_build(spec, &writable, ret_error);
+    if (r == 0)
+        r = ox_jail_wall(spec, writable, ret_error);
     if (r < 0)
         return r;
 
@@ -105,6 +108,8 @@ int ox_works_open(struct ox_works *works)
 {
     int r = ox_spaces_open(&works->spaces);
 
+    /* Asked for here once, so that no cell asks. */
+    (void)ox_jail_wall_version();
     if (r < 0)
         return r;
     r = ox_nets_open(&works->nets);

@@ -99,6 +99,7 @@ CASES = [
     ("etc", "open_etc", 0, "dynamic"),
     ("pivot", "pivot_root", 2, "dynamic"),
     ("pivot", "umount2", 2, "dynamic"),
+    ("landlock", "landlock_restrict_self", 0, "static"),
     ("warden_descriptors", "dup3", 0, "static"),
     ("capabilities", "capbset_drop", 0, "static"),
     ("capabilities", "capset", 0, "static"),
