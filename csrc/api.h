@@ -107,8 +107,42 @@ void ox_close(int *fd);
 
 /* --- launcher --------------------------------------------------------------------------------- */
 
+/* How cells are kept apart from the host and from each other; strongest first. */
+enum ox_level {
+    OX_LEVEL_NAMESPACES = 0,
+    OX_LEVEL_CHROOT,
+    OX_LEVEL_LANDLOCK,
+    OX_LEVEL_COUNT
+};
+
+/* The name of a level as policies show it, "unknown" for a number that is none. */
+const char *ox_level_name(int level);
+
+/* What a cell may hold a program to: bits of ox_launcher.holds, in the order in which they are
+ * listed. */
+enum ox_property {
+    OX_FILESYSTEM = 1,
+    OX_NETWORK = 2,
+    OX_MEMORY_TREE = 4,
+    OX_CPU_TREE = 8,
+    OX_PROCESSES = 16,
+    OX_DISK = 32,
+    OX_WHOLE_TREE_KILL = 64,
+    OX_SYSCALLS = 128,
+    OX_NEIGHBOURS = 256,
+    OX_PROPERTIES = 511
+};
+
+/* What is weaker than it could be although every property holds: bits of ox_launcher.weaker. */
+enum ox_weakness {
+    OX_WEAKER_GROUPS = 1,  /* programs keep the caller's supplementary groups */
+    OX_WEAKER_UID = 2,     /* all cells have the caller's uid: they share its budgets in the kernel */
+    OX_WEAKER_DEVICES = 4  /* /dev has the host's own nodes */
+};
+
 /* Fixed when a launcher starts; no later request widens it. */
 struct ox_config {
+    uint32_t level; /* enum ox_level: of every cell of this launcher */
     uint32_t uid_base;
     uint32_t uid_count;
     uint32_t cells_max;
@@ -118,13 +152,19 @@ struct ox_launcher {
     int socket;
     int pidfd;
     int pid;
-    int memory_version; /* 1 or 2: the cgroup version that holds the memory limit */
+    int memory_version; /* 1 or 2: the cgroup version that holds the memory limit; 0: nothing does */
     char build[64];     /* the launcher's own version, "oxgen-launcher/<wire version>" */
+    uint32_t level;     /* enum ox_level */
+    uint32_t holds;     /* enum ox_property: what its cells hold a program to, if it is asked for */
+    uint32_t weaker;    /* enum ox_weakness */
+    /* Why the first of the others is not held; stage OX_STAGE_NONE: all are. */
+    struct ox_problem lacking;
 };
 
 const char *ox_build(void);
 
-/* Start the launcher executable at path and wait until it can make cells. */
+/* Start the launcher executable at path and wait until it can make cells of config->level. One that
+ * cannot hold every property starts all the same, and says so: whoever asks for a cell compares. */
 int ox_launcher_start(const char *path, const struct ox_config *config, int wait_ms,
                       struct ox_launcher *ret_launcher, struct ox_problem *ret_problem);
 
@@ -172,10 +212,11 @@ struct ox_cell {
     uint32_t id;
     int warden; /* SOCK_SEQPACKET to the warden */
     int pidfd;  /* of the warden */
-    int cpu;    /* cgroup counters, read-only */
+    /* Counters, read-only; -1 where there is none. */
+    int cpu; /* of a cgroup, else /proc/<pid>/stat of the warden, which counts what has ended */
     int oom;
     int usage;
-    int peak;     /* -1 where the kernel has none */
+    int peak;
     int writable; /* the directory that holds the writable directories, O_PATH */
     uint32_t runs;
     struct ox_baseline baseline;

@@ -1,4 +1,4 @@
-/* Stage names, in the words that error objects and documents use. */
+/* Names of stages and levels, in the words that error objects and documents use. */
 #include "core.h"
 
 static const char *const names[OX_STAGE_COUNT] = {
@@ -52,6 +52,17 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_POLICY] = "policy",
     [OX_STAGE_EXEC] = "exec",
 };
+
+static const char *const levels[OX_LEVEL_COUNT] = {
+    [OX_LEVEL_NAMESPACES] = "namespaces",
+    [OX_LEVEL_CHROOT] = "chroot",
+    [OX_LEVEL_LANDLOCK] = "landlock",
+};
+
+const char *ox_level_name(int level)
+{
+    return level < 0 || level >= OX_LEVEL_COUNT ? "unknown" : levels[level];
+}
 
 const char *ox_stage_name(int stage)
 {

@@ -104,7 +104,16 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
 
 /* --- what every cell draws on ----------------------------------------------------------------- */
 
-int ox_works_open(struct ox_works *works)
+static int refuse(struct ox_problem *problem, int stage, int r, const char *cause,
+                  const char *remedy)
+{
+    problem->error = (struct ox_error){ stage, -r };
+    (void)snprintf(problem->cause, sizeof(problem->cause), "%s: %s", cause, strerror(-r));
+    (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
+    return r;
+}
+
+static int open_own(struct ox_works *works)
 {
     int r = ox_spaces_open(&works->spaces);
 
@@ -122,13 +131,32 @@ int ox_works_open(struct ox_works *works)
     return r < 0 ? r : ox_jail_space(&works->outer);
 }
 
-void ox_works_close(struct ox_works *works)
+static int open_works(struct ox_works *works, const struct ox_config *config,
+                      struct ox_problem *ret_problem)
+{
+    int r = ox_ids_open(config, &works->ids, ret_problem);
+
+    if (r < 0)
+        return r;
+    r = open_own(works);
+    if (r < 0)
+        return refuse(
+            ret_problem, OX_STAGE_STORE, r,
+            "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
+            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
+    works->holds = OX_PROPERTIES & ~(uint32_t)(OX_MEMORY_TREE | OX_CPU_TREE);
+    ox_works_open_cgroups(works);
+    return 0;
+}
+
+static void close_works(struct ox_works *works)
 {
     ox_store_close(&works->store);
     ox_nets_close(&works->nets);
     ox_spaces_close(&works->spaces);
     ox_close(&works->outer);
     ox_close(&works->proc);
+    ox_ids_close(&works->ids);
 }
 
 /* --- the launcher's side ---------------------------------------------------------------------- */
@@ -283,8 +311,20 @@ static void give_back(struct ox_works *works, struct ox_kept_cell *cell)
     cell->state = OX_CELL_FREE;
 }
 
-int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *request,
-                       struct ox_kept_cell *cell, struct ox_error *ret_error)
+static void kill_cell(struct ox_works *works, struct ox_kept_cell *cell)
+{
+    ox_close(&cell->socket);
+    ox_close(&cell->writable);
+    if (cell->pidfd < 0) {
+        give_back(works, cell);
+        return;
+    }
+    (void)ox_kill(cell->pidfd);
+    cell->state = OX_CELL_DYING;
+}
+
+static int begin(struct ox_works *works, const struct ox_cell_request *request,
+                 struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
     /* The warden counts as a process of the cell and not of the plugin. */
     struct ox_cgroup_limits limits = {
@@ -334,68 +374,12 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
 out:
     close_trees(&trees);
     if (r < 0)
-        ox_kept_cell_kill(works, cell);
+        kill_cell(works, cell);
     return r;
 }
 
-int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
-{
-    struct ox_error report;
-    int fds[1] = { -1 };
-    size_t fds_count;
-    ssize_t size = ox_receive(cell->socket, &report, sizeof(report), fds, 1, &fds_count);
-
-    /* ECHILD: it ended without a word. */
-    if (size != (ssize_t)sizeof(report)) {
-        ox_close(&fds[0]);
-        return ox_fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
-    }
-    if (report.stage != OX_STAGE_NONE) {
-        ox_close(&fds[0]);
-        *ret_error = report;
-        return -report.errnum;
-    }
-    if (cell->writable >= 0) {
-        cell->listener = fds[0];
-        cell->noted = cell->listener < 0;
-        return 1;
-    }
-    cell->writable = fds[0];
-    return cell->writable >= 0 ? 0 : ox_fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
-}
-
-void ox_kept_cell_note(struct ox_kept_cell *cell, int readable)
-{
-    int64_t earliest = ox_now_ns() - OX_NET_NOTES_BURST * OX_NET_NOTE_NS;
-
-    if (readable)
-        cell->noted = 1;
-    cell->note_at = (cell->note_at > earliest ? cell->note_at : earliest) + OX_NET_NOTE_NS;
-    if (!readable || ox_net_take_note(cell->listener) < 0)
-        ox_close(&cell->listener);
-}
-
-void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
-{
-    ox_close(&cell->socket);
-    ox_close(&cell->writable);
-    cell->state = OX_CELL_READY;
-}
-
-void ox_kept_cell_kill(struct ox_works *works, struct ox_kept_cell *cell)
-{
-    ox_close(&cell->socket);
-    ox_close(&cell->writable);
-    if (cell->pidfd < 0) {
-        give_back(works, cell);
-        return;
-    }
-    (void)ox_kill(cell->pidfd);
-    cell->state = OX_CELL_DYING;
-}
-
 /* The kernel lets pid 1 of a namespace be reaped only when nobody else is left in it. */
-int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms)
+static int bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms)
 {
     siginfo_t info;
     int r = ox_wait_readable(cell->pidfd, ox_now_ns() + (int64_t)wait_ms * 1000000);
@@ -408,3 +392,11 @@ int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wai
     give_back(works, cell);
     return 0;
 }
+
+const struct ox_level_calls ox_level_namespaces = {
+    .open = open_works,
+    .close = close_works,
+    .begin = begin,
+    .kill = kill_cell,
+    .bury = bury,
+};

@@ -6,6 +6,7 @@
 #include "cgroup.h"
 #include "ids.h"
 #include "jail.h"
+#include "level.h"
 #include "net.h"
 #include "space.h"
 #include "store.h"
@@ -15,6 +16,10 @@
 
 /* What every cell draws on; made once when the launcher starts. */
 struct ox_works {
+    const struct ox_level_calls *level;
+    uint32_t holds;  /* enum ox_property */
+    uint32_t weaker; /* enum ox_weakness */
+    struct ox_problem lacking;
     struct ox_ids ids;
     struct ox_store store;
     struct ox_cgroup_base cgroups;
@@ -38,9 +43,12 @@ enum ox_cell_state {
         .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1 \
     }
 
-/* What needs no configuration. */
-int ox_works_open(struct ox_works *works);
-void ox_works_close(struct ox_works *works);
+/* Cgroups, for levels that have them: afterwards works->holds says whether there are any, and
+ * works->lacking why not. */
+void ox_works_open_cgroups(struct ox_works *works);
+
+/* Note why something is not held, unless an earlier reason is there. */
+void ox_works_lack(struct ox_works *works, int stage, int r, const char *cause, const char *remedy);
 
 struct ox_kept_cell {
     uint32_t id;
@@ -73,13 +81,6 @@ struct ox_cell_request {
     int mounts[200];
 };
 
-/* Begin a cell in a free slot. It builds itself while the caller goes on; its socket says when
- * there is something to hear. On failure the slot is free again, or DYING if there is a process to
- * be buried. -EAGAIN of stage uid_pair: nothing was done, and the call may be repeated when another
- * cell has ended. */
-int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *request,
-                       struct ox_kept_cell *cell, struct ox_error *ret_error);
-
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and
  * the caller ends it. */
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error);
@@ -90,12 +91,5 @@ void ox_kept_cell_note(struct ox_kept_cell *cell, int readable);
 
 /* The host has its descriptors: close ours, but what ends the cell. */
 void ox_kept_cell_hand_over(struct ox_kept_cell *cell);
-
-/* Kill what is in it. Waits for nothing. */
-void ox_kept_cell_kill(struct ox_works *works, struct ox_kept_cell *cell);
-
-/* Once its pidfd is readable no process is left: reap it and give everything back. -ETIMEDOUT: not
- * by wait_ms. */
-int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms);
 
 #endif

@@ -21,7 +21,7 @@ static int take_baseline(const struct ox_cell *cell, struct ox_baseline *ret_bas
     int r;
 
     memset(ret_baseline, 0, sizeof(*ret_baseline));
-    r = ox_cgroup_read_usage(cell->usage, &ret_baseline->memory_bytes);
+    r = cell->usage < 0 ? 0 : ox_cgroup_read_usage(cell->usage, &ret_baseline->memory_bytes);
     if (r < 0)
         return r;
     if (fstatfs(cell->writable, &space) < 0)
@@ -76,18 +76,29 @@ static int append(char *buffer, size_t capacity, size_t *used, const char *text)
     return 0;
 }
 
+/* Descriptors of every cell: warden, pidfd, writable. The counters follow. */
+#define FDS_OF_CELL 3u
+
+static size_t fds_of(const struct ox_wire_create_reply *reply)
+{
+    if (reply->error.stage != OX_STAGE_NONE)
+        return 0;
+    return FDS_OF_CELL + (size_t)__builtin_popcount(reply->counters & OX_COUNTERS);
+}
+
 static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
 {
+    int *counters[] = { &ret_cell->cpu, &ret_cell->oom, &ret_cell->usage, &ret_cell->peak };
+
     *ret_cell = (struct ox_cell){
         .id = reply->id,
         .warden = fds[0],
         .pidfd = fds[1],
         .writable = fds[2],
-        .cpu = fds[3],
-        .oom = fds[4],
-        .usage = fds[5],
-        .peak = reply->has_peak != 0 ? fds[6] : -1,
     };
+
+    for (unsigned i = 0, at = FDS_OF_CELL; i < 4; i++)
+        *counters[i] = (reply->counters & 1u << i) != 0 ? fds[at++] : -1;
     return take_baseline(ret_cell, &ret_cell->baseline);
 }
 
@@ -142,9 +153,7 @@ int ox_cell_answer(const struct ox_launcher *launcher, int wait_ms, uint32_t *re
     if (size <= 0)
         return size < 0 ? (int)size : -EPIPE;
     if (size != (ssize_t)sizeof(reply) || reply.kind != OX_MESSAGE_CREATE ||
-        given_count != (reply.error.stage != OX_STAGE_NONE ? 0u
-                        : reply.has_peak != 0              ? 7u
-                                                           : 6u)) {
+        given_count != fds_of(&reply)) {
         ox_close_all(given, given_count);
         return -EPROTO;
     }

@@ -110,7 +110,6 @@ static int refuse(struct ox_problem *problem, int stage, int r, const char *caus
 static int prepare(struct ox_service *service, const struct ox_config *config,
                    struct ox_problem *problem)
 {
-    struct ox_cgroup_problem cgroup_problem = { 0 };
     int r;
 
     r = reset_inherited();
@@ -118,22 +117,13 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
         return refuse(
             problem, OX_STAGE_SCHEDULING, r, "the host's scheduling cannot be reset for plugins",
             "start the host without real-time class and raised nice value, or with CAP_SYS_NICE");
-    r = ox_ids_open(config, &service->works.ids, problem);
+    service->works.level = ox_level_find(config->level);
+    if (service->works.level == NULL)
+        return refuse(problem, OX_STAGE_HANDSHAKE, -ENOTSUP, "this build has no such level",
+                      "choose another level");
+    r = service->works.level->open(&service->works, config, problem);
     if (r < 0)
         return r;
-    r = ox_works_open(&service->works);
-    if (r < 0)
-        return refuse(
-            problem, OX_STAGE_STORE, r,
-            "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
-            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
-    r = ox_cgroup_base_open(&service->works.cgroups, &cgroup_problem);
-    if (r < 0) {
-        problem->error = (struct ox_error){ OX_STAGE_CGROUP_BASE, -r };
-        (void)snprintf(problem->cause, sizeof(problem->cause), "%s", cgroup_problem.cause);
-        (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", cgroup_problem.remedy);
-        return r;
-    }
     if (config->cells_max < 1 || config->cells_max > CELLS_MAX)
         return refuse(problem, OX_STAGE_REQUEST, -EINVAL, "the number of cells is out of range",
                       "ask for 1 to 8192 cells");
@@ -174,6 +164,10 @@ static int greet(struct ox_service *service, int kept)
                      "the launcher is of another build than the extension",
                      "install oxgen anew, so that both come from one build");
     reply.memory_version = service->works.cgroups.memory_version;
+    reply.level = hello.config.level;
+    reply.holds = service->works.holds;
+    reply.weaker = service->works.weaker;
+    reply.lacking = service->works.lacking;
     if (ox_send(service->socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
         return -EPIPE;
     return r;
@@ -194,8 +188,8 @@ int ox_launcher_main(int socket, int host)
         ox_service_end(&service, LAST_MS);
         ox_cgroup_base_close(&service.works.cgroups);
     }
-    ox_works_close(&service.works);
-    ox_ids_close(&service.works.ids);
+    if (service.works.level != NULL)
+        service.works.level->close(&service.works);
     ox_service_free(&service);
     return r < 0 ? 1 : 0;
 }
