@@ -135,9 +135,9 @@ enum ox_property {
 
 /* What is weaker than it could be although every property holds: bits of ox_launcher.weaker. */
 enum ox_weakness {
-    OX_WEAKER_GROUPS = 1,  /* programs keep the caller's supplementary groups */
-    OX_WEAKER_UID = 2,     /* all cells have the caller's uid: they share its budgets in the kernel */
-    OX_WEAKER_DEVICES = 4  /* /dev has the host's own nodes */
+    OX_WEAKER_GROUPS = 1, /* programs keep the caller's supplementary groups */
+    OX_WEAKER_UID = 2, /* all cells have the caller's uid: they share its budgets in the kernel */
+    OX_WEAKER_DEVICES = 4 /* /dev has the host's own nodes */
 };
 
 /* Fixed when a launcher starts; no later request widens it. */
@@ -146,6 +146,8 @@ struct ox_config {
     uint32_t uid_base;
     uint32_t uid_count;
     uint32_t cells_max;
+    /* Where cells without a mount namespace have their directories; "": in /run/oxgen, which is root's. */
+    char directory[256];
 };
 
 struct ox_launcher {
@@ -217,6 +219,7 @@ struct ox_cell {
     int oom;
     int usage;
     int peak;
+    int gone; /* a pidfd that ends when no process of the cell is left; -1: that of the warden does */
     int writable; /* the directory that holds the writable directories, O_PATH */
     uint32_t runs;
     struct ox_baseline baseline;

@@ -350,6 +350,8 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
         .cgroup = OX_CGROUP_NONE,
         .net = OX_NET_NONE,
         .listener = -1,
+        .warden = -1,
+        .directory = -1,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {

@@ -88,7 +88,8 @@ static size_t fds_of(const struct ox_wire_create_reply *reply)
 
 static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
 {
-    int *counters[] = { &ret_cell->cpu, &ret_cell->oom, &ret_cell->usage, &ret_cell->peak };
+    int *counters[] = { &ret_cell->cpu, &ret_cell->oom, &ret_cell->usage, &ret_cell->peak,
+                        &ret_cell->gone };
 
     *ret_cell = (struct ox_cell){
         .id = reply->id,
@@ -97,7 +98,7 @@ static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struc
         .writable = fds[2],
     };
 
-    for (unsigned i = 0, at = FDS_OF_CELL; i < 4; i++)
+    for (unsigned i = 0, at = FDS_OF_CELL; i < 5; i++)
         *counters[i] = (reply->counters & 1u << i) != 0 ? fds[at++] : -1;
     return take_baseline(ret_cell, &ret_cell->baseline);
 }
@@ -208,25 +209,31 @@ void ox_cell_forget(struct ox_cell *cell)
     ox_close(&cell->oom);
     ox_close(&cell->usage);
     ox_close(&cell->peak);
+    ox_close(&cell->gone);
     ox_close(&cell->writable);
 }
 
 int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell)
 {
     struct ox_wire_destroy request = { .kind = OX_MESSAGE_DESTROY, .id = cell->id };
-    int pidfd = cell->pidfd;
+    int pidfd = cell->pidfd, gone = cell->gone;
 
     /* Before the request: nothing of ours may keep a mount or a counter of the cell alive. */
-    cell->pidfd = -1;
+    cell->pidfd = cell->gone = -1;
     ox_cell_forget(cell);
     cell->pidfd = pidfd;
+    cell->gone = gone;
     return ox_send(launcher->socket, &request, sizeof(request), NULL, 0, NULL, 0);
 }
 
 int ox_cell_wait_gone(struct ox_cell *cell, int wait_ms)
 {
-    int r = ox_wait_readable(cell->pidfd, ox_now_ns() + (int64_t)wait_ms * 1000000);
+    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    int r = ox_wait_readable(cell->pidfd, deadline);
 
+    if (r == 0 && cell->gone >= 0)
+        r = ox_wait_readable(cell->gone, deadline);
     ox_close(&cell->pidfd);
+    ox_close(&cell->gone);
     return r;
 }

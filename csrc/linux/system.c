@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "landlock.h"
 #include "missing.h"
 
 int ox_kill(int handle)
@@ -21,6 +22,11 @@ int ox_kill(int handle)
 int ox_close_from(unsigned first)
 {
     return syscall(SYS_close_range, first, ~0U, 0) < 0 ? -errno : 0;
+}
+
+int ox_give_up(int handle)
+{
+    return ox_wall_raise(handle);
 }
 
 int ox_schedule_as_usual(void)

@@ -91,7 +91,7 @@ def no_cell() -> Any:
     """A ``struct ox_cell`` that holds nothing: descriptor 0 is somebody else's."""
     return ffi.new(
         "struct ox_cell *",
-        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "usage", "peak", "writable"), -1),
+        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "usage", "peak", "gone", "writable"), -1),
     )
 
 
