@@ -6,6 +6,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_LAUNCHER] = "launcher",
     [OX_STAGE_HANDSHAKE] = "handshake",
     [OX_STAGE_SCHEDULING] = "scheduling",
+    [OX_STAGE_USER_NAMESPACE] = "user_namespace",
     [OX_STAGE_UID_RANGE] = "uid_range",
     [OX_STAGE_STORE] = "store",
     [OX_STAGE_CGROUP_BASE] = "cgroup_base",

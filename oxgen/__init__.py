@@ -33,7 +33,7 @@ from .many import map
 from .process import Process, probe, run, spawn
 from .request import Request
 from .result import Completed, Confinement, Output, Termination, Usage
-from .sandbox import Sandbox
+from .sandbox import Enforce, Sandbox
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,7 @@ __all__ = [
     "CaptureError",
     "Completed",
     "Confinement",
+    "Enforce",
     "FindingError",
     "IntegrityError",
     "LaunchError",

@@ -71,13 +71,16 @@ class Output:
 class Confinement:
     """What confines a run: the level, what holds its limits, and each property by name.
 
-    ``cause`` and ``remedy`` say why ``missing`` is not empty.
+    ``cause`` and ``remedy`` say why ``missing`` is not empty. ``weaker`` names what is weaker than
+    root could have it although every property holds (docs/architecture.md): ``groups``, ``uid``,
+    ``devices``.
     """
 
     level: str | None
     limits: str | None
     enforced: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    weaker: tuple[str, ...] = ()
     cause: str = ""
     remedy: str = ""
 
@@ -160,6 +163,7 @@ def status_object(
             "limits": box.limits,
             "enforced": list(box.enforced),
             "missing": list(box.missing),
+            "weaker": list(box.weaker),
         },
         "integrity": integrity,
         "error": None,
@@ -201,6 +205,7 @@ def error_status(
             "limits": None,
             "enforced": [],
             "missing": list(exc.missing) if isinstance(exc, UnsupportedError) else [],
+            "weaker": [],
         },
         "integrity": integrity,
         "error": {

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from .errors import UnsupportedError, UsageError
 
-__all__ = ["RESERVED_ENVIRONMENT", "Runtime", "Sandbox", "is_encodable"]
+__all__ = [
+    "LEVELS",
+    "PROPERTIES",
+    "RESERVED_ENVIRONMENT",
+    "Enforce",
+    "Runtime",
+    "Sandbox",
+    "is_encodable",
+]
 
 Runtime = Literal["auto", "static", "dynamic", "python"]
-_LEVELS_OF_DESIGN = ("namespaces", "chroot", "landlock", "seatbelt", "job")
+#: How cells can be kept apart on Linux, best first.
+LEVELS = ("namespaces", "chroot", "landlock")
+#: Those of other systems.
+_LEVELS_ELSEWHERE = ("seatbelt", "job")
+
+#: The properties of a sandbox, in the order in which they are listed.
+PROPERTIES = (
+    "filesystem",
+    "network",
+    "memory_tree",
+    "cpu_tree",
+    "processes",
+    "disk",
+    "whole_tree_kill",
+    "syscalls",
+    "neighbours",
+)
 #: Set for every run; a policy cannot replace them.
 RESERVED_ENVIRONMENT = frozenset(
     {"OXGEN_BROKER", "OXGEN_CAPABILITY_TOKEN", "OXGEN_WORKSPACE", "HOME", "TMPDIR", "TMP", "TEMP"}
 )
+
+
+class Enforce(enum.Enum):
+    """What happens where the machine cannot hold a property that a run asks for."""
+
+    #: The run does not start: ``UnsupportedError`` names the property, the cause and a remedy.
+    REQUIRE = "require"
+    #: It starts, and its confinement lists what is missing.
+    BEST_EFFORT = "best-effort"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,42 +60,45 @@ class Sandbox:
 
     ``runtime`` is what the program needs beside itself: nothing (``static``), its loader and
     libraries (``dynamic``), an interpreter (``python``); ``auto`` looks at the file. ``env`` is
-    added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None accepts
-    the strongest level only.
+    added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None takes
+    ``namespaces``, else ``chroot``; ``landlock`` has to be named. ``enforce_except`` names
+    properties that a run may start without although ``enforce`` requires all that it asks for.
     """
 
     runtime: Runtime = "auto"
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/workspace"
     level: str | None = None
+    enforce: Enforce = Enforce.REQUIRE
+    enforce_except: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.runtime not in get_args(Runtime):
             raise UsageError(
                 f"runtime must be one of {', '.join(get_args(Runtime))}, got {self.runtime!r}"
             )
-        if self.level is not None and self.level not in _LEVELS_OF_DESIGN:
-            raise UsageError(f"level must be 'namespaces' or None, got {self.level!r}")
-        if self.level not in (None, "namespaces"):
-            raise UnsupportedError(
-                (),
-                f"level {self.level!r} is not in this build",
-                "use level 'namespaces', or name none",
+        _check_level(self.level)
+        if not isinstance(self.enforce, Enforce):
+            raise UsageError(
+                f"enforce must be Enforce.REQUIRE or Enforce.BEST_EFFORT, got {self.enforce!r}"
             )
+        object.__setattr__(self, "enforce_except", _checked_properties(self.enforce_except))
         _check_path(self.cwd)
         checked = {_check_name(name): _check_value(name, text) for name, text in self.env.items()}
         object.__setattr__(self, "env", types.MappingProxyType(checked))
 
     def __reduce__(self) -> tuple[object, ...]:
         # A read-only mapping cannot be pickled, a value handed to another process must be.
-        return _restore, (self.runtime, dict(self.env), self.cwd, self.level)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _restore, ({**values, "env": dict(self.env)},)
 
     def __hash__(self) -> int:
-        return hash((self.runtime, tuple(sorted(self.env.items())), self.cwd, self.level))
+        values = [getattr(self, field.name) for field in fields(self) if field.name != "env"]
+        return hash((tuple(sorted(self.env.items())), *values))
 
 
-def _restore(runtime: Runtime, env: dict[str, str], cwd: str, level: str | None) -> Sandbox:
-    return Sandbox(runtime=runtime, env=env, cwd=cwd, level=level)
+def _restore(values: dict[str, Any]) -> Sandbox:
+    return Sandbox(**values)
 
 
 def is_encodable(text: str) -> bool:
@@ -71,6 +108,29 @@ def is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _check_level(level: object) -> None:
+    if level is None or level in LEVELS:
+        return
+    if level in _LEVELS_ELSEWHERE:
+        raise UnsupportedError(
+            (),
+            f"level {level!r} is of another operating system",
+            f"use one of {', '.join(LEVELS)}, or name none",
+        )
+    raise UsageError(f"level must be one of {', '.join(LEVELS)} or None, got {level!r}")
+
+
+def _checked_properties(names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, (tuple, list, set, frozenset)):
+        raise UsageError(f"enforce_except must be a tuple of names of properties, got {names!r}")
+    for name in names:
+        if name not in PROPERTIES:
+            raise UsageError(
+                f"enforce_except: {name!r} is no property; accepted: {', '.join(PROPERTIES)}"
+            )
+    return tuple(name for name in PROPERTIES if name in names)
 
 
 def _check_path(cwd: object) -> None:

@@ -19,29 +19,38 @@
 #include "dev.h"
 #include "jail_wall.h"
 #include "missing.h"
+#include "rlimits.h"
 #include "warden.h"
+
+#define PLUGIN_ID 65534
 
 /* The network namespace is one that the launcher has entered: see net.h. */
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /* --- inside the new namespaces ---------------------------------------------------------------- */
 
-static int become_root(void)
+/* With ids of its own the warden is root inside. Without, there is one id, 65534, and it has the same
+ * capabilities; groups cannot be dropped then (user_namespaces(7)). */
+static int take_ids(int is_shared)
 {
-    if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0)
+    uid_t id = is_shared ? PLUGIN_ID : 0;
+
+    if (syscall(SYS_setgroups, 0, NULL) < 0 && !(is_shared && errno == EPERM))
         return -errno;
-    return syscall(SYS_setresuid, 0, 0, 0) < 0 ? -errno : 0;
+    if (syscall(SYS_setresgid, id, id, id) < 0)
+        return -errno;
+    return syscall(SYS_setresuid, id, id, id) < 0 ? -errno : 0;
 }
 
-static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *ret_socket,
-                  int *ret_oom_score, int *ret_signals, int *ret_listener,
+static int set_up(int socket, const struct ox_works *works, const struct ox_jail_spec *spec,
+                  int *ret_socket, int *ret_oom_score, int *ret_signals, int *ret_listener,
                   struct ox_error *ret_error)
 {
     int oom_score = -1, null = -1, writable = -1, r;
     struct ox_error ready = { OX_STAGE_NONE, 0 };
 
     /* Before the ids change: afterwards files of /proc/self belong to the host's root. */
-    oom_score = openat(proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    oom_score = openat(works->proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (oom_score < 0)
         return ox_fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
     /* The launcher's own standard input. */
@@ -49,7 +58,7 @@ static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *re
     if (null < 0)
         return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, -errno, ret_error);
 
-    r = become_root();
+    r = take_ids(works->ids.is_shared);
     if (r < 0)
         return ox_fail(OX_STAGE_CELL_IDS, r, ret_error);
     /* The cell's cgroup becomes the root of what is seen in it; it was joined before. */
@@ -85,6 +94,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     char go;
     int r;
 
+    ox_rlimits_stand_in(spec->memory_bytes, works->ids.is_shared);
     ox_cgroup_base_forget(&works->cgroups);
     r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
     if (r < 0)
@@ -92,7 +102,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
     if (r < 0 ||
-        set_up(socket, works->proc, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
+        set_up(socket, works, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
@@ -131,10 +141,29 @@ static int open_own(struct ox_works *works)
     return r < 0 ? r : ox_jail_space(&works->outer);
 }
 
+static int open_ids(struct ox_works *works, const struct ox_config *config,
+                    struct ox_problem *ret_problem)
+{
+    int r;
+
+    if (ox_user_is_privileged())
+        return ox_ids_open(config, &works->ids, ret_problem);
+    r = ox_user_enter(&works->user, ret_problem);
+    if (r < 0)
+        return r;
+    ox_ids_open_user(works->user.uid, works->user.sub_base, works->user.sub_count, &works->ids);
+    works->weaker = OX_WEAKER_DEVICES;
+    if (works->user.keeps_groups)
+        works->weaker |= OX_WEAKER_GROUPS;
+    if (works->ids.is_shared)
+        works->weaker |= OX_WEAKER_UID;
+    return 0;
+}
+
 static int open_works(struct ox_works *works, const struct ox_config *config,
                       struct ox_problem *ret_problem)
 {
-    int r = ox_ids_open(config, &works->ids, ret_problem);
+    int r = open_ids(works, config, ret_problem);
 
     if (r < 0)
         return r;
@@ -146,6 +175,8 @@ static int open_works(struct ox_works *works, const struct ox_config *config,
             "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
     works->holds = OX_PROPERTIES & ~(uint32_t)(OX_MEMORY_TREE | OX_CPU_TREE);
     ox_works_open_cgroups(works);
+    if (works->ids.is_shared && works->cgroups.count == 0 && !ox_user_counts_apart())
+        works->holds &= ~(uint32_t)OX_PROCESSES;
     return 0;
 }
 
@@ -179,7 +210,10 @@ static int write_id_maps(pid_t pid, const struct ox_id_pair *ids)
     char path[64], map[96];
     int r;
 
-    (void)snprintf(map, sizeof(map), "0 %u 1\n65534 %u 1\n", ids->warden, ids->plugin);
+    if (ids->is_shared)
+        (void)snprintf(map, sizeof(map), "65534 0 1\n");
+    else
+        (void)snprintf(map, sizeof(map), "0 %u 1\n65534 %u 1\n", ids->warden, ids->plugin);
     (void)snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
     r = write_text(path, map);
     if (r < 0)
@@ -194,7 +228,17 @@ struct trees {
     uint32_t count;
     int program;
     int dev;
+    int dev_nodes[OX_DEV_NODES];
 };
+
+static int open_dev(int is_own, struct trees *trees)
+{
+    int r = ox_dev_tree(is_own, &trees->dev);
+
+    for (unsigned i = 0; r == 0 && is_own && i < OX_DEV_NODES; i++)
+        r = ox_dev_node_tree(i, &trees->dev_nodes[i]);
+    return r;
+}
 
 static int open_trees(struct ox_works *works, const struct ox_cell_request *request,
                       struct trees *trees, struct ox_error *ret_error)
@@ -204,17 +248,19 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
     trees->count = 0;
     trees->program = -1;
     trees->dev = -1;
+    for (unsigned i = 0; i < OX_DEV_NODES; i++)
+        trees->dev_nodes[i] = -1;
 
     if (request->digest != NULL)
         r = ox_store_tree(&works->store, &works->spaces, request->digest, request->program,
                           &trees->program);
     else
-        r = ox_tree_of(request->program, &trees->program);
+        r = ox_tree_of(works->user.is_own, request->program, &trees->program);
     if (r < 0)
         return ox_fail(OX_STAGE_PROGRAM, r, ret_error);
 
     for (uint32_t i = 0; i < request->mounts_count; i++) {
-        r = ox_tree_of(request->mounts[i], &trees->fds[i]);
+        r = ox_tree_of(works->user.is_own, request->mounts[i], &trees->fds[i]);
         if (r < 0)
             return ox_fail(OX_STAGE_TREE, r, ret_error);
         trees->places[i] =
@@ -222,7 +268,7 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
         trees->count = i + 1;
     }
     if ((request->features & OX_FEATURE_DEV) != 0) {
-        r = ox_dev_tree(&trees->dev);
+        r = open_dev(works->user.is_own, trees);
         if (r < 0)
             return ox_fail(OX_STAGE_DEV, r, ret_error);
     }
@@ -232,6 +278,8 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
 static void close_trees(struct trees *trees)
 {
     ox_close_all(trees->fds, trees->count);
+    for (unsigned i = 0; i < OX_DEV_NODES; i++)
+        ox_close(&trees->dev_nodes[i]);
     ox_close(&trees->dev);
     ox_close(&trees->program);
 }
@@ -269,6 +317,15 @@ static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *s
     return r < 0 ? r : pid;
 }
 
+/* What the warden and those that it has reaped have used, for want of a cgroup. */
+static int open_stat(int proc, pid_t pid)
+{
+    char path[32];
+
+    (void)snprintf(path, sizeof(path), "%d/stat", pid);
+    return openat(proc, path, O_RDONLY | O_CLOEXEC);
+}
+
 /* The child waits for its cgroup and its id maps; both are ours to write. */
 static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
                         struct ox_kept_cell *cell, struct ox_error *ret_error)
@@ -285,6 +342,8 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
     if (pid < 0)
         return ox_fail(OX_STAGE_CLONE, pid, ret_error);
 
+    if (cell->cgroup.cpu_fd < 0)
+        cell->cgroup.cpu_fd = open_stat(works->proc, pid);
     r = ox_cgroup_attach(&cell->cgroup, pid);
     if (r < 0)
         return ox_fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
@@ -335,6 +394,7 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
         .entry = request->entry,
         .features = request->features,
         .disk_bytes = request->disk_bytes,
+        .memory_bytes = works->cgroups.memory_version == 0 ? request->memory_bytes : -1,
         .is_placed = (request->features & OX_FEATURE_PROC) == 0,
     };
     static struct trees trees;
@@ -367,6 +427,7 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
     spec.trees = trees.places;
     spec.trees_count = trees.count;
     spec.dev = trees.dev;
+    spec.dev_nodes = works->user.is_own ? trees.dev_nodes : NULL;
 
     r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
     if (r < 0)

@@ -11,6 +11,7 @@
 #include "plain_base.h"
 #include "space.h"
 #include "store.h"
+#include "user.h"
 
 /* How long a cell may take to build itself. */
 #define OX_CELL_MAKE_MS 10000
@@ -21,6 +22,7 @@ struct ox_works {
     uint32_t holds;  /* enum ox_property */
     uint32_t weaker; /* enum ox_weakness */
     struct ox_problem lacking;
+    struct ox_user user;
     struct ox_ids ids;
     struct ox_store store;
     struct ox_cgroup_base cgroups;

@@ -54,7 +54,8 @@ static int reset_inherited(void)
      * busy, and the kernel puts the program on another one, which has to be roused. */
     if (sched_setscheduler(0, SCHED_BATCH, &normal) < 0)
         return -errno;
-    if (setpriority(PRIO_PROCESS, 0, 0) < 0)
+    /* EACCES: it was made nicer, which an ordinary user cannot undo. Plugins are so too then. */
+    if (setpriority(PRIO_PROCESS, 0, 0) < 0 && errno != EACCES)
         return -errno;
     /* Address-space randomisation and 64-bit mode, and the default of 50 us: exec keeps both. */
     if (personality(PER_LINUX) < 0 || prctl(PR_SET_TIMERSLACK, 50000, 0, 0, 0) < 0)
@@ -119,7 +120,7 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
             "start the host without real-time class and raised nice value, or with CAP_SYS_NICE");
     service->works.level = ox_level_find(config->level);
     if (service->works.level == NULL)
-        return refuse(problem, OX_STAGE_HANDSHAKE, -ENOTSUP, "this build has no such level",
+        return refuse(problem, OX_STAGE_LAUNCHER, -ENOTSUP, "this build has no such level",
                       "choose another level");
     r = service->works.level->open(&service->works, config, problem);
     if (r < 0)

@@ -156,6 +156,21 @@ static int die_with_launcher(int socket)
     return 0;
 }
 
+/* What the warden's own score is between launches: that of the launcher, as one that somebody with
+ * CAP_SYS_RESOURCE has raised can be lowered no more by others (systemd does so for user sessions). */
+static char calm_score[8] = "0";
+
+static void note_oom_score(int fd)
+{
+    char text[sizeof(calm_score)];
+    ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
+
+    if (size <= 0 || text[0] == '-')
+        return;
+    memcpy(calm_score, text, (size_t)size);
+    calm_score[size] = '\0';
+}
+
 int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
                       int *ret_signals, int *ret_listener, struct ox_error *ret_error)
 {
@@ -163,6 +178,7 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
 
     /* The device was opened by name before the pivot, as the oom score was. */
     null = *ret_signals;
+    note_oom_score(oom_score);
     signals = open_signals();
     if (signals < 0)
         return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, signals, ret_error);
@@ -276,10 +292,10 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
                 (void *)plan);
     r = pid < 0 ? -errno : 0;
 
-    /* Back to where it was: allowed without a capability, as nobody ever set a lower one. A
+    /* Back to where it was: allowed without a capability, as it is not below what was set for us. A
      * warden that cannot would be killed before its plugins; the program may be running, so this
      * is a lost run and no failed launch. */
-    if (set_oom_score(oom_score, "0") < 0)
+    if (set_oom_score(oom_score, calm_score) < 0)
         _exit(1);
     if (r < 0)
         return ox_fail(OX_STAGE_FORK, r, ret_error);

@@ -6,9 +6,8 @@ import errno
 import os
 
 from ..errors import USED_UP, LaunchError, LostError, UnsupportedError
-from .cells import PROPERTIES
 
-__all__ = ["not_root", "of_cell", "of_launcher"]
+__all__ = ["again", "of_cell", "of_launcher"]
 
 #: (stage, property that is not enforced, cause, remedy). Stages that are not listed are faults of a
 #: launch, not of the machine.
@@ -73,6 +72,7 @@ _LAUNCHER = {
     "cgroup_base": ("memory_tree", "cpu_tree", "processes"),
     "uid_range": ("neighbours",),
     "store": ("filesystem",),
+    "user_namespace": ("filesystem", "network", "whole_tree_kill", "neighbours"),
     "scheduling": (),
 }
 
@@ -95,14 +95,14 @@ _MACHINE = frozenset(
 )
 
 
-def not_root() -> UnsupportedError:
-    """The level ``namespaces`` of this version needs root."""
+def again(refused: UnsupportedError) -> UnsupportedError:
+    """A new exception that says the same: one that is raised twice would carry both tracebacks."""
     return UnsupportedError(
-        PROPERTIES,
-        f"level 'namespaces' needs root in this version, this process has uid {os.geteuid()}",
-        "run it as root (sudo 0xgenctl ...)",
-        errno=errno.EPERM,
-        stage="launcher",
+        refused.missing,
+        refused.cause,
+        refused.remedy,
+        errno=refused.errno or errno.ENOTSUP,
+        stage=refused.stage,
     )
 
 
@@ -110,6 +110,8 @@ def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError
     """The launcher process could not start or could not get what cells need."""
     if number in USED_UP:  # no fault of the machine: the error knows the remedy
         return LaunchError(stage, number, cause)
+    if number == errno.ENOTSUP:
+        return UnsupportedError((), cause, remedy, errno=number, stage=stage)
     if stage in _LAUNCHER:
         return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
     return LaunchError(stage, number, cause, remedy=remedy)

@@ -15,8 +15,10 @@ import click
 from ..errors import CaptureError, IntegrityError, LaunchError, OxgenError, UsageError
 from .options import (
     FileName,
+    confinement_options,
     limit_options,
     limits_from,
+    sandbox_from,
     status_options,
     task_option,
     trust_root_option,
@@ -99,6 +101,7 @@ class _PluginRun(click.Command):
     metavar="FILE",
     help="append who was granted and refused what to this file",
 )
+@confinement_options
 @trust_root_option
 @task_option
 @status_options
@@ -330,7 +333,12 @@ class _Job:
         )
         self._record(audit, "launch", plugin=self.name, path=path, integrity="unverified")
         self.launched = True
-        return process.run([path, *self._args], limits=self.limits, task_id=self._task_id)
+        return process.run(
+            [path, *self._args],
+            sandbox=sandbox_from(self._ctx),
+            limits=self.limits,
+            task_id=self._task_id,
+        )
 
     def _run_approved(self, target: str, findings: FindingsSink, audit: AuditLog) -> Completed:
         from ..integrity import approve
@@ -393,6 +401,7 @@ class _Job:
             broker=broker,
             token=token,
             limits=self.limits,
+            sandbox=sandbox_from(self._ctx),
             args=self._args,
             task_id=self._task_id,
             run_id=run_id,

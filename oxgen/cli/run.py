@@ -12,10 +12,11 @@ from .options import (
     Environment,
     InsidePath,
     Label,
-    Level,
+    confinement_options,
     limit_options,
     limits_from,
     runtime_option,
+    sandbox_from,
     status_options,
     task_option,
 )
@@ -48,12 +49,7 @@ too: programs read the status object (--json-status-fd).
 )
 @limit_options(defaults=True)
 @runtime_option
-@click.option(
-    "--level",
-    type=Level(),
-    metavar=f"[{'|'.join(Level.accepted)}]",
-    help="accept this level of isolation only  [default: the strongest]",
-)
+@confinement_options
 @click.option(
     "--env", "env", type=Environment(), multiple=True, metavar="K=V", help="set a variable inside"
 )
@@ -75,7 +71,6 @@ too: programs read the status object (--json-status-fd).
 def run(
     ctx: click.Context,
     runtime: Runtime,
-    level: str | None,
     env: tuple[tuple[str, str], ...],
     cwd: str,
     tenant: str | None,
@@ -95,7 +90,6 @@ def run(
     if not command[0]:
         raise click.UsageError("CMD is empty; accepted: a path, or a name to look up in PATH", ctx)
     from .. import process
-    from ..sandbox import Sandbox
 
     sink = StatusSink(status_descriptor, on_stdout=json_stdout)
     limits = limits_from(ctx)
@@ -103,7 +97,7 @@ def run(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(advice_for("run"))
-            sandbox = Sandbox(runtime=runtime, level=level, env=dict(env), cwd=cwd)
+            sandbox = sandbox_from(ctx, runtime=runtime, env=dict(env), cwd=cwd)
             stack.enter_context(cancellable())
             if json_stdout:
                 stack.enter_context(noise_on_stderr())

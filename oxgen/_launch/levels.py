@@ -1,0 +1,96 @@
+"""Levels: how cells are kept apart, what a tenancy demands, and what a launcher holds of it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnsupportedError
+from ..result import Confinement
+from ..sandbox import PROPERTIES, Enforce, Sandbox
+from .native import ffi, lib, stage_name
+
+if TYPE_CHECKING:
+    from .cells import Tenancy
+
+__all__ = ["AUTOMATIC", "WEAKER", "Demand", "confinement", "demand_of", "level_number", "text_of"]
+
+#: What a policy that names no level accepts, best first.
+AUTOMATIC = ("namespaces", "chroot")
+
+#: Names of ``enum ox_weakness``, lowest bit first.
+WEAKER = ("groups", "uid", "devices")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Demand:
+    """What the policy of a tenancy demands of its cells. Equal ones are one object."""
+
+    level: str | None
+    enforce: Enforce
+    waived: frozenset[str]
+
+
+@functools.cache
+def _demand(level: str | None, enforce: Enforce, waived: frozenset[str]) -> Demand:
+    # There are a few levels and properties, and policies are written by people: it stays small.
+    return Demand(level, enforce, waived)
+
+
+def demand_of(box: Sandbox) -> Demand:
+    """Return what a sandbox demands."""
+    return _demand(box.level, box.enforce, frozenset(box.enforce_except))
+
+
+def level_number(name: str) -> int:
+    """Return the ``enum ox_level`` of a name."""
+    for number in range(lib.OX_LEVEL_COUNT):
+        if ffi.string(lib.ox_level_name(number)).decode() == name:
+            return number
+    raise UnsupportedError(
+        (), f"level {name!r} is not in this build", "use level 'namespaces', or name none"
+    )
+
+
+def text_of(field: Any) -> str:
+    """Return a text that C has written into an array."""
+    return bytes(ffi.string(field)).decode("utf-8", "replace")
+
+
+def confinement(tenancy: Tenancy, native: Any) -> Confinement:
+    """What a cell of this tenancy will enforce; ``native`` is the ``struct ox_launcher``.
+
+    A limit of None was not asked for, so it is neither enforced nor missing. Raises
+    ``UnsupportedError`` where something is missing that the tenancy requires.
+    """
+    asked = {
+        "memory_tree": tenancy.memory_bytes is not None,
+        "cpu_tree": tenancy.cpu_is_bound,
+        "processes": tenancy.processes is not None,
+        "disk": tenancy.disk_bytes is not None,
+    }
+    wanted = [name for name in PROPERTIES if asked.get(name, True)]
+    held = {name for bit, name in enumerate(PROPERTIES) if native.holds & 1 << bit}
+    missing = tuple(name for name in wanted if name not in held)
+    cause, remedy = text_of(native.lacking.cause), text_of(native.lacking.remedy)
+    demand = tenancy.demand
+    refused = tuple(name for name in missing if name not in demand.waived)
+    if refused and demand.enforce is Enforce.REQUIRE:
+        error = native.lacking.error
+        raise UnsupportedError(
+            refused,
+            cause,
+            f"{remedy}, or waive it: --enforce-except {' --enforce-except '.join(refused)}",
+            errno=error.errnum,
+            stage=stage_name(error.stage),
+        )
+    return Confinement(
+        level=text_of(lib.ox_level_name(native.level)),
+        limits="cgroup" if native.memory_version else "rlimit",
+        enforced=tuple(name for name in wanted if name in held),
+        missing=missing,
+        weaker=tuple(name for bit, name in enumerate(WEAKER) if native.weaker & 1 << bit),
+        cause=cause if missing else "",
+        remedy=remedy if missing else "",
+    )
