@@ -1,6 +1,7 @@
 /* The host's side of cells: asking for them, looking at them, giving them back. */
 #include "../core.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +15,13 @@
 #include "../wire.h"
 
 static const char *const writable_names[4] = { "home", "workspace", "tmp", "shm" };
+/* The same in a directory on disk, which shares its file system with others. */
+static const char *const names_on_disk[4] = { "home/plugin", "workspace", "tmp", "dev/shm" };
+
+static int is_on_disk(const struct ox_cell *cell)
+{
+    return cell->gone >= 0;
+}
 
 static int take_baseline(const struct ox_cell *cell, struct ox_baseline *ret_baseline)
 {
@@ -24,16 +32,22 @@ static int take_baseline(const struct ox_cell *cell, struct ox_baseline *ret_bas
     r = cell->usage < 0 ? 0 : ox_cgroup_read_usage(cell->usage, &ret_baseline->memory_bytes);
     if (r < 0)
         return r;
-    if (fstatfs(cell->writable, &space) < 0)
-        return -errno;
-    ret_baseline->blocks_free = (uint64_t)space.f_bfree;
-    ret_baseline->files_free = (uint64_t)space.f_ffree;
+    if (!is_on_disk(cell)) {
+        if (fstatfs(cell->writable, &space) < 0)
+            return -errno;
+        ret_baseline->blocks_free = (uint64_t)space.f_bfree;
+        ret_baseline->files_free = (uint64_t)space.f_ffree;
+    }
     for (int i = 0; i < 4; i++) {
         int64_t *stamp = ret_baseline->stamp[i];
+        const char *name = is_on_disk(cell) ? names_on_disk[i] : writable_names[i];
         struct stat what;
 
-        if (fstatat(cell->writable, writable_names[i], &what, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(cell->writable, name, &what, AT_SYMLINK_NOFOLLOW) < 0) {
+            if (errno == ENOENT && is_on_disk(cell))
+                continue; /* a cell without /dev */
             return -errno;
+        }
         stamp[0] = (int64_t)what.st_mode;
         stamp[1] = ((int64_t)what.st_uid << 32) | (int64_t)what.st_gid;
         stamp[2] = (int64_t)what.st_nlink;
@@ -51,6 +65,26 @@ int ox_cell_is_alive(const struct ox_cell *cell)
     return poll(&ended, 1, 0) == 0;
 }
 
+/* A time stamp alone does not do: a file that is made in the tick of the baseline changes none. */
+static int is_listed_empty(int parent, const char *name)
+{
+    const struct dirent *entry;
+    int empty = 1;
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+
+    if (fd < 0)
+        return errno == ENOENT; /* a cell without /dev */
+    if (listing == NULL) {
+        ox_close(&fd);
+        return 0;
+    }
+    while (empty && (entry = readdir(listing)) != NULL)
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    (void)closedir(listing);
+    return empty;
+}
+
 int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack)
 {
     struct ox_baseline now;
@@ -61,7 +95,13 @@ int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack)
     if (memory_slack >= 0 && now.memory_bytes > most)
         return 0;
     now.memory_bytes = cell->baseline.memory_bytes;
-    return memcmp(&now, &cell->baseline, sizeof(now)) == 0;
+    if (memcmp(&now, &cell->baseline, sizeof(now)) != 0)
+        return 0;
+    for (int i = 0; i < 4 && is_on_disk(cell); i++) {
+        if (!is_listed_empty(cell->writable, names_on_disk[i]))
+            return 0;
+    }
+    return 1;
 }
 
 /* Append text with its NUL. */

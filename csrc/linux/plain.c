@@ -279,6 +279,7 @@ static int begin_on_disk(struct ox_works *works, const struct ox_cell_request *r
         .keeper = cell->keeper.warden,
         .warden = cell->ids.warden,
         .plugin = cell->ids.plugin,
+        .memory_bytes = works->cgroups.memory_version == 0 ? request->memory_bytes : -1,
         .prefix = prefix,
     };
     int r = make_directory(works, cell);

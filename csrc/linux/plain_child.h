@@ -11,6 +11,7 @@ struct ox_plain_spec {
     uint32_t keeper; /* uids; with is_root only */
     uint32_t warden;
     uint32_t plugin;
+    int64_t memory_bytes; /* of each process, where nothing bounds the tree; -1: no bound */
     int directory;
     const char *prefix; /* its path, without is_root */
     int socket;

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -223,6 +224,17 @@ static char *pointers[OX_POINTERS_MAX + 2];
 static struct ox_error report;
 static char child_stack[64 * 1024] __attribute__((aligned(64)));
 
+/* With the uid of others it would count theirs. */
+static void lift_process_limit(void)
+{
+    for (uint32_t i = 0; i < request.head.rlimits_count; i++) {
+        if (request.head.rlimits[i].resource == RLIMIT_NPROC)
+            request.head.rlimits[i] = (struct ox_wire_rlimit){
+                .resource = RLIMIT_NPROC, .soft = RLIM_INFINITY, .hard = RLIM_INFINITY
+            };
+    }
+}
+
 /* Split the strings: path, cwd, arguments, environment. -EBADMSG when they do not add up. */
 static int unpack(size_t size, struct ox_step_plan *ret_plan)
 {
@@ -261,6 +273,8 @@ static int unpack(size_t size, struct ox_step_plan *ret_plan)
     if (ground->prefix != NULL &&
         ox_paths_prefix(ground->prefix, ground->program, ret_plan, pointers) < 0)
         return -ENAMETOOLONG;
+    if (ground->own_ids)
+        lift_process_limit();
     ox_rlimits_clamp(request.head.rlimits, head->rlimits_count);
     ret_plan->rlimits = head->rlimits;
     ret_plan->rlimits_count = head->rlimits_count;
