@@ -29,7 +29,7 @@
 #include "tree_remove.h"
 
 /* How long a start cleans up after dead launchers. */
-#define SWEEP_MS 2000
+#define SWEEP_MS 100
 /* How long the loop removes files before it looks at what else there is. */
 #define REMOVE_NS INT64_C(2000000)
 /* How long a keeper may take to end what it keeps. */

@@ -14,9 +14,13 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "../posix/system.h"
 #include "tree_remove.h"
 
 #define NAME_TRIES 16
+
+/* What is left after the time that somebody waits for it is removed by a process of its own. */
+#define REST_NS INT64_C(120000000000)
 
 /* Whoever may write there could put another directory in the place of ours. */
 static int open_parent(const char *below, int *ret_parent)
@@ -43,35 +47,58 @@ static int open_parent(const char *below, int *ret_parent)
 
 /* --- what dead launchers left ----------------------------------------------------------------- */
 
-static void sweep_one(int parent, const char *name, int64_t deadline)
+/* 1: there was no time for it. */
+static int sweep_one(int parent, const char *name, int64_t deadline)
 {
     struct stat what;
+    int r = 0;
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
     if (fd < 0)
-        return;
-    /* Who holds the lock lives. One that cannot be emptied in time is for the next start. */
-    if (fstat(fd, &what) == 0 && what.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
-        ox_tree_empty(fd, deadline) == 0)
-        (void)unlinkat(parent, name, AT_REMOVEDIR);
+        return 0;
+    /* Who holds the lock lives. */
+    if (fstat(fd, &what) == 0 && what.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        r = ox_tree_empty(fd, deadline);
+        if (r == 0)
+            (void)unlinkat(parent, name, AT_REMOVEDIR);
+    }
     ox_close(&fd);
+    return r == 1;
 }
 
-static void sweep(int parent, int64_t deadline)
+static int sweep(int parent, int64_t deadline)
 {
     int copy = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *listing = copy < 0 ? NULL : fdopendir(copy);
-    struct dirent *entry;
+    const struct dirent *entry;
+    int late = 0;
 
     if (listing == NULL) {
         ox_close(&copy);
-        return;
+        return 0;
     }
-    while (ox_now_ns() < deadline && (entry = readdir(listing)) != NULL) {
+    while (!late && (entry = readdir(listing)) != NULL) {
         if (strncmp(entry->d_name, OX_PLAIN_PREFIX, sizeof(OX_PLAIN_PREFIX) - 1) == 0)
-            sweep_one(parent, entry->d_name, deadline);
+            late = sweep_one(parent, entry->d_name, deadline);
     }
     (void)closedir(listing);
+    return late;
+}
+
+/* In a process that nobody waits for: a runtime of many files takes seconds. */
+static void sweep_rest(int parent)
+{
+    pid_t pid = fork();
+    int kept;
+
+    if (pid != 0)
+        return;
+    /* Not even the lock of our parent's own directory. */
+    kept = fcntl(parent, F_DUPFD_CLOEXEC, 3);
+    if (kept < 0 || setsid() < 0 || dup2(kept, 3) < 0 || ox_close_from(4) < 0)
+        _exit(1);
+    (void)sweep(3, ox_now_ns() + REST_NS);
+    _exit(0);
 }
 
 /* --- our own ---------------------------------------------------------------------------------- */
@@ -100,7 +127,8 @@ int ox_plain_base_open(const char *below, int sweep_ms, struct ox_plain_base *re
 
     if (r < 0)
         return r;
-    sweep(ret->parent, ox_now_ns() + (int64_t)sweep_ms * 1000000);
+    if (sweep(ret->parent, ox_now_ns() + (int64_t)sweep_ms * 1000000))
+        sweep_rest(ret->parent);
 
     r = -EAGAIN;
     for (int tries = 0; tries < NAME_TRIES && r == -EAGAIN; tries++) {
@@ -122,8 +150,11 @@ int ox_plain_base_open(const char *below, int sweep_ms, struct ox_plain_base *re
 
 void ox_plain_base_close(struct ox_plain_base *base)
 {
-    if (base->directory >= 0)
-        (void)unlinkat(base->parent, base->name, AT_REMOVEDIR);
+    if (base->directory >= 0 && unlinkat(base->parent, base->name, AT_REMOVEDIR) < 0) {
+        /* Unlocked it is what a dead launcher left. */
+        ox_close(&base->directory);
+        sweep_rest(base->parent);
+    }
     ox_plain_base_forget(base);
 }
 

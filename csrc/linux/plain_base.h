@@ -19,11 +19,11 @@ struct ox_plain_base {
     }
 
 /* Make it below the directory `below`, which must belong to us and be writable by nobody else, and
- * remove there what dead launchers left, for sweep_ms at most. -EACCES: programs cannot be started
+ * remove there what dead launchers left; what takes longer than sweep_ms goes on beside us. -EACCES: programs cannot be started
  * from there (noexec); -EPERM: it is not ours alone. */
 int ox_plain_base_open(const char *below, int sweep_ms, struct ox_plain_base *ret);
 
-/* Remove it if it is empty. */
+/* Remove it; a process that nobody waits for does so with what is left in it. */
 void ox_plain_base_close(struct ox_plain_base *base);
 
 /* A child of the launcher that does not exec: close, for the lock belongs to the open file. */
