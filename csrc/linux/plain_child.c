@@ -32,13 +32,23 @@
 
 /* --- ending a tree ---------------------------------------------------------------------------- */
 
+/* After a change of the effective uid, which clears it. One that has gone meanwhile has sent nothing. */
+static int watch_parent(const struct ox_ground *ground)
+{
+    if (prctl(PR_SET_PDEATHSIG, ground->parent_death, 0, 0, 0) < 0)
+        return -errno;
+    if (getppid() != ground->parent)
+        (void)raise(ground->parent_death);
+    return 0;
+}
+
 static int kill_by_uid(const struct ox_ground *ground)
 {
-    int r = ox_uid_kill_from(ground->own, ground->uid);
+    int r = ox_uid_kill_from(ground->rest, ground->uid);
 
     if (r == 0 && ground->also != 0)
-        r = ox_uid_kill_from(ground->own, ground->also);
-    return r;
+        r = ox_uid_kill_from(ground->rest, ground->also);
+    return r < 0 ? r : watch_parent(ground);
 }
 
 /* Behind a wall that keeps signals in: it reaches whoever is behind the same wall or one inside it, and
@@ -156,7 +166,8 @@ static int confine(const struct ox_plain_spec *spec, struct own *own, uint32_t i
         r = become(id);
     if (r < 0)
         return ox_fail(OX_STAGE_CELL_IDS, r, ret_error);
-    own->ground.own = id;
+    own->ground.rest = id;
+    own->ground.parent = getppid();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
     r = ox_plain_filter_load(!spec->is_root);
@@ -305,7 +316,14 @@ static int become_keeper(const struct ox_plain_spec *spec, struct ox_works *work
         warden_main(spec, works, self);
     *ret_warden = pid;
     own->ground.also = spec->warden;
-    return confine(spec, own, spec->keeper, ret_error);
+    r = confine(spec, own, spec->keeper, ret_error);
+    if (r < 0 || !spec->is_root)
+        return r;
+    /* A signal of the parent's end is sent with the rights of the parent: the warden would not get ours. */
+    own->ground.rest = spec->warden;
+    if (syscall(SYS_setresuid, -1, spec->warden, -1) < 0 || watch_parent(&own->ground) < 0)
+        return ox_fail(OX_STAGE_CELL_IDS, -errno, ret_error);
+    return 0;
 }
 
 void ox_plain_child_main(const struct ox_plain_spec *spec, struct ox_works *works)

@@ -61,17 +61,17 @@ int ox_uid_kill(uint32_t killer, uint32_t victim)
     return task.result;
 }
 
-int ox_uid_kill_from(uint32_t own, uint32_t victim)
+int ox_uid_kill_from(uint32_t rest, uint32_t victim)
 {
     int r;
 
-    if (own == 0 || victim == 0 || own == victim)
+    if (rest == 0 || victim == 0 || getuid() == victim || getuid() == 0)
         return -EINVAL;
     /* Real and saved uid stay ours, so that nobody of victim may signal us meanwhile. */
     if (syscall(SYS_setresuid, -1, victim, -1) < 0)
         return -errno;
     r = kill(-1, SIGKILL) < 0 && errno != ESRCH ? -errno : 0;
-    if (syscall(SYS_setresuid, -1, own, -1) < 0)
+    if (syscall(SYS_setresuid, -1, rest, -1) < 0)
         return -errno;
     return r;
 }

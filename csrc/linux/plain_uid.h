@@ -12,8 +12,9 @@ int ox_uid_is_vacant(uint32_t uid);
  * without capabilities does it, whom victim cannot signal; it kills everybody of killer as well. */
 int ox_uid_kill(uint32_t killer, uint32_t victim);
 
-/* The same for a process whose three uids are all its own, and which has CAP_SETUID and not CAP_KILL:
- * with that it would kill everybody there is. */
-int ox_uid_kill_from(uint32_t own, uint32_t victim);
+/* The same for a process whose real and saved uid are its own, and which has CAP_SETUID and not CAP_KILL:
+ * with that it would kill everybody there is. Its effective uid is rest before and after. A change of
+ * it clears the parent-death signal (PR_SET_PDEATHSIG(2const)). */
+int ox_uid_kill_from(uint32_t rest, uint32_t victim);
 
 #endif

@@ -8,7 +8,8 @@
 struct ox_ground {
     const char *root; /* of programs, entered by chroot; NULL: the warden's own */
     uint32_t uid;     /* of programs, and their gid; 0 with own_ids */
-    uint32_t own;     /* the warden's uid */
+    uint32_t rest;    /* the warden's effective uid while it kills nobody */
+    int parent;       /* the process that must live */
     int own_ids;      /* programs keep the ids of the warden */
     uint32_t capabilities;
     int parent_death; /* what the end of the parent sends: SIGKILL, or a signal that is answered */

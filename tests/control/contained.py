@@ -100,4 +100,4 @@ def contained(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])  # what programs wrote comes before
