@@ -233,7 +233,6 @@ static int make_directory(struct ox_works *works, struct ox_kept_cell *cell)
     return cell->directory < 0 ? -errno : 0;
 }
 
-/* The keeper waits for its cgroup, so that its warden is born in it. */
 static int start_keeper(struct ox_works *works, struct ox_plain_spec *spec,
                         struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
@@ -245,6 +244,7 @@ static int start_keeper(struct ox_works *works, struct ox_plain_spec *spec,
         return ox_fail(OX_STAGE_CLONE, -errno, ret_error);
     cell->socket = pair[0];
     spec->socket = pair[1];
+    spec->cgroup = &cell->cgroup;
     pid = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_PIDFD | SIGCHLD), NULL, &cell->pidfd,
                          NULL, NULL);
     if (pid == 0) {
@@ -257,11 +257,6 @@ static int start_keeper(struct ox_works *works, struct ox_plain_spec *spec,
         cell->pidfd = -1;
         return ox_fail(OX_STAGE_CLONE, r, ret_error);
     }
-    r = ox_cgroup_attach(&cell->cgroup, pid);
-    if (r < 0)
-        return ox_fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
-    if (send(cell->socket, "g", 1, MSG_NOSIGNAL) != 1)
-        return ox_fail(OX_STAGE_WARDEN, -errno, ret_error);
     return 0;
 }
 

@@ -257,6 +257,10 @@ static int enter(const struct ox_plain_spec *spec, struct ox_error *ret_error)
 
     if (r < 0)
         return r;
+    /* Not before: what was copied would count as the cell's memory, and is there for all its runs. */
+    r = ox_cgroup_attach(spec->cgroup, (pid_t)syscall(SYS_getpid));
+    if (r < 0)
+        return ox_fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
     if (fchdir(spec->directory) < 0 || (spec->is_root && (chroot(".") < 0 || chdir("/") < 0)))
         return ox_fail(OX_STAGE_CHROOT, -errno, ret_error);
     writable = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -283,26 +287,12 @@ static int raise_outer_wall(const struct ox_plain_spec *spec, struct ox_error *r
     return r < 0 ? ox_fail(OX_STAGE_LANDLOCK, r, ret_error) : 0;
 }
 
-static int wait_for_go(int socket, struct ox_error *ret_error)
-{
-    char go;
-    int r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
-
-    if (r < 0)
-        return ox_fail(OX_STAGE_WARDEN, r, ret_error);
-    if (read(socket, &go, 1) != 1)
-        _exit(1); /* the launcher is gone */
-    return 0;
-}
-
 static int become_keeper(const struct ox_plain_spec *spec, struct ox_works *works, struct own *own,
                          pid_t *ret_warden, struct ox_error *ret_error)
 {
     pid_t self = (pid_t)syscall(SYS_getpid), pid;
-    int r = wait_for_go(spec->socket, ret_error);
+    int r = enter(spec, ret_error);
 
-    if (r == 0)
-        r = enter(spec, ret_error);
     if (r == 0)
         r = prepare(spec, works, own, ret_error);
     if (r == 0)

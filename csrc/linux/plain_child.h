@@ -15,6 +15,7 @@ struct ox_plain_spec {
     int directory;
     const char *prefix; /* its path, without is_root */
     int socket;
+    const struct ox_cgroup *cgroup;
 };
 
 /* In the child of the launcher. The cell is ready when its warden has sent its own pidfd. */

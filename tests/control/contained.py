@@ -65,6 +65,14 @@ def with_tag(tag):
             found.append(int(pid))
     return found
 
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+def directories(place="/run/oxgen"):
+    return sorted(name for name in os.listdir(place) if name.startswith("0xgen-sandbox-"))
+
 def say(found):
     print(json.dumps(found))
 """
@@ -85,7 +93,9 @@ def contained(
 ) -> Any:
     """Run a host with an ordinary container's capabilities; return what it says."""
     kept = CONTAINER if capabilities is None else capabilities
-    hidden = "" if cgroups else "mount -t tmpfs tmpfs /sys/fs/cgroup && "
+    # Directories of cells are its own, and so are locks: uids count in its own pid namespace.
+    hidden = "mkdir -p /run/oxgen && mount -t tmpfs -o mode=0755 tmpfs /run/oxgen && "
+    hidden += "" if cgroups else "mount -t tmpfs tmpfs /sys/fs/cgroup && "
     bound = "".join(f",+{name}" for name in kept)
     command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"]
     command += ["sh", "-c", f'{hidden}exec "$@"', "sh"]
