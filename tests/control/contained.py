@@ -35,6 +35,10 @@ arguments = sys.argv[1:]
 
 def drop(uid, directory):
     # After the imports: the interpreter may lie where only root can read.
+    import psutil, socket, oxgen._launch.interpreter
+    from oxgen._launch.program import open_program
+    if os.access(arguments[0], os.X_OK):
+        open_program(arguments[0], "auto")
     shutil.copy(channel.EXECUTABLE, directory + "/launcher")
     channel.EXECUTABLE = directory + "/launcher"
     os.environ["XDG_RUNTIME_DIR"] = directory + "/run"
