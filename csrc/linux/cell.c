@@ -146,7 +146,7 @@ static int open_ids(struct ox_works *works, const struct ox_config *config,
 {
     int r;
 
-    if (ox_user_is_privileged())
+    if (ox_user_is_privileged(config->uid_base, config->uid_count))
         return ox_ids_open(config, &works->ids, ret_problem);
     r = ox_user_enter(&works->user, ret_problem);
     if (r < 0)
@@ -174,7 +174,9 @@ static int open_works(struct ox_works *works, const struct ox_config *config,
             "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
             "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
     works->holds = OX_PROPERTIES & ~(uint32_t)(OX_MEMORY_TREE | OX_CPU_TREE);
-    ox_works_open_cgroups(works);
+    r = ox_works_open_cgroups(works, ret_problem);
+    if (r < 0)
+        return r;
     if (works->ids.is_shared && works->cgroups.count == 0 && !ox_user_counts_apart())
         works->holds &= ~(uint32_t)OX_PROCESSES;
     return 0;

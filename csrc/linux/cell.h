@@ -49,8 +49,8 @@ enum ox_cell_state {
     }
 
 /* Cgroups, for levels that have them: afterwards works->holds says whether there are any, and
- * works->lacking why not. */
-void ox_works_open_cgroups(struct ox_works *works);
+ * works->lacking why not. Fails only where something is used up, which is no fault of the machine. */
+int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem);
 
 /* Note why something is not held, unless an earlier reason is there. */
 void ox_works_lack(struct ox_works *works, int stage, int r, const char *cause, const char *remedy);

@@ -21,15 +21,24 @@ void ox_works_lack(struct ox_works *works, int stage, int r, const char *cause, 
     (void)snprintf(lacking->remedy, sizeof(lacking->remedy), "%s", remedy);
 }
 
-void ox_works_open_cgroups(struct ox_works *works)
+static int is_used_up(int r)
+{
+    return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
+}
+
+int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem)
 {
     struct ox_cgroup_problem problem = { 0 };
     int r = ox_cgroup_base_open(&works->cgroups, &problem);
 
-    if (r < 0)
-        ox_works_lack(works, OX_STAGE_CGROUP_BASE, r, problem.cause, problem.remedy);
-    else
+    if (r == 0)
         works->holds |= OX_MEMORY_TREE | OX_CPU_TREE | OX_PROCESSES;
+    else
+        ox_works_lack(works, OX_STAGE_CGROUP_BASE, r, problem.cause, problem.remedy);
+    if (!is_used_up(r))
+        return 0;
+    *ret_problem = works->lacking;
+    return r;
 }
 
 /* --- a cell ----------------------------------------------------------------------------------- */

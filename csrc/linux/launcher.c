@@ -121,7 +121,7 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
     service->works.level = ox_level_find(config->level);
     if (service->works.level == NULL)
         return refuse(problem, OX_STAGE_LAUNCHER, -ENOTSUP, "this build has no such level",
-                      "choose another level");
+                      "use level 'namespaces', or name none");
     r = service->works.level->open(&service->works, config, problem);
     if (r < 0)
         return r;
@@ -151,6 +151,9 @@ static int greet(struct ox_service *service, int kept)
     (void)snprintf(reply.build, sizeof(reply.build), "%s", ox_build());
     if (hello.version != OX_WIRE_VERSION)
         r = -EPROTO;
+    else if (kept == -ENOSYS)
+        r = refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "this kernel has no close_range",
+                   "use Linux 5.10 or later, or a container profile that allows it");
     else if (kept < 0)
         r = refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "/dev/null cannot be opened",
                    "restore the device: mknod -m 666 /dev/null c 1 3");

@@ -19,13 +19,29 @@
 #include "../posix/fd.h"
 #include "subids.h"
 
-int ox_user_is_privileged(void)
+/* The map of a user namespace: lines of the first id inside, the first outside, how many. */
+static int is_mapped(const char *path, uint32_t base, uint32_t count)
+{
+    FILE *file = fopen(path, "re");
+    unsigned inside, outside, size;
+    int found = file == NULL; /* a kernel without user namespaces has no such file */
+
+    while (file != NULL && !found && fscanf(file, "%u %u %u", &inside, &outside, &size) == 3)
+        found = base >= inside && (uint64_t)base + count <= (uint64_t)inside + size;
+    if (file != NULL)
+        (void)fclose(file);
+    return found;
+}
+
+int ox_user_is_privileged(uint32_t base, uint32_t count)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };
     struct __user_cap_data_struct sets[2];
 
     return syscall(SYS_capget, &header, sets) == 0 &&
-           (sets[0].effective & (1u << CAP_SYS_ADMIN)) != 0;
+           (sets[0].effective & (1u << CAP_SYS_ADMIN)) != 0 &&
+           is_mapped("/proc/self/uid_map", base, count) &&
+           is_mapped("/proc/self/gid_map", base, count);
 }
 
 /* --- why not ---------------------------------------------------------------------------------- */

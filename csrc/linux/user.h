@@ -14,8 +14,9 @@ struct ox_user {
     int keeps_groups;   /* cells cannot let go of the caller's supplementary groups */
 };
 
-/* 1 when the caller may do what a launcher does without a namespace of its own. */
-int ox_user_is_privileged(void);
+/* 1 when the caller may do what a launcher does without a namespace of its own: it has CAP_SYS_ADMIN,
+ * and the ids of the range exist where it is. In a container without privilege they do not. */
+int ox_user_is_privileged(uint32_t base, uint32_t count);
 
 /* Enter the namespace, and a mount and a network namespace of our own. One thread only. */
 int ox_user_enter(struct ox_user *ret_user, struct ox_problem *ret_problem);

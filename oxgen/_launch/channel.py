@@ -70,6 +70,7 @@ class Channel:
                 problem.error.errnum,
                 text_of(problem.cause),
                 text_of(problem.remedy),
+                EXECUTABLE,
             )
         self.native = native
         return native

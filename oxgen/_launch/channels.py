@@ -22,15 +22,16 @@ class Channels:
     def __init__(self, uids: tuple[int, int], cells_max: int) -> None:
         self._channels = {level: Channel(level, uids, cells_max) for level in LEVELS}
 
-    def start(self, level: str | None) -> Channel:
+    def start(self, level: str | None) -> tuple[Channel, UnsupportedError | None]:
         """Start the launcher of a level unless it runs; None takes the best that can be had here.
 
-        Raises ``UnsupportedError`` where there is none: of the best level, if none was named.
+        With it comes why a better one than that cannot be had. Raises ``UnsupportedError`` where
+        there is none at all: of the best level, if none was named.
         """
         if level is not None:
             self._channels[level].start()
-            return self._channels[level]
-        best = None
+            return self._channels[level], None
+        better = None
         for name in AUTOMATIC:
             channel = self._channels[name]
             try:
@@ -38,12 +39,14 @@ class Channels:
                     raise refusals.again(_refused[name])
                 channel.start()
             except UnsupportedError as refused:
-                _refused.setdefault(name, refused)
-                best = best or refused
+                better = better or refused
             else:
-                return channel
-        assert best is not None
-        raise best
+                # Only now: where nothing serves, the next run had better try again.
+                if better is not None:
+                    _refused.setdefault(AUTOMATIC[0], better)
+                return channel, better
+        assert better is not None
+        raise better
 
     def running(self) -> list[Channel]:
         """Return those that have a launcher process."""

@@ -58,11 +58,14 @@ def text_of(field: Any) -> str:
     return bytes(ffi.string(field)).decode("utf-8", "replace")
 
 
-def confinement(tenancy: Tenancy, native: Any) -> Confinement:
+def confinement(
+    tenancy: Tenancy, native: Any, better: UnsupportedError | None = None
+) -> Confinement:
     """What a cell of this tenancy will enforce; ``native`` is the ``struct ox_launcher``.
 
     A limit of None was not asked for, so it is neither enforced nor missing. Raises
-    ``UnsupportedError`` where something is missing that the tenancy requires.
+    ``UnsupportedError`` where something is missing that the tenancy requires. ``better`` says why
+    it is not a better level, and so why the rest is missing.
     """
     asked = {
         "memory_tree": tenancy.memory_bytes is not None,
@@ -73,17 +76,17 @@ def confinement(tenancy: Tenancy, native: Any) -> Confinement:
     wanted = [name for name in PROPERTIES if asked.get(name, True)]
     held = {name for bit, name in enumerate(PROPERTIES) if native.holds & 1 << bit}
     missing = tuple(name for name in wanted if name not in held)
-    cause, remedy = text_of(native.lacking.cause), text_of(native.lacking.remedy)
+    why = better or _lacking(native)
     demand = tenancy.demand
     refused = tuple(name for name in missing if name not in demand.waived)
     if refused and demand.enforce is Enforce.REQUIRE:
-        error = native.lacking.error
+        waiving = " ".join(f"--enforce-except {name}" for name in refused)
         raise UnsupportedError(
             refused,
-            cause,
-            f"{remedy}, or waive it: --enforce-except {' --enforce-except '.join(refused)}",
-            errno=error.errnum,
-            stage=stage_name(error.stage),
+            why.cause,
+            f"{why.remedy}; or do without: {waiving}",
+            errno=why.errno or 0,
+            stage=why.stage,
         )
     return Confinement(
         level=text_of(lib.ox_level_name(native.level)),
@@ -91,6 +94,17 @@ def confinement(tenancy: Tenancy, native: Any) -> Confinement:
         enforced=tuple(name for name in wanted if name in held),
         missing=missing,
         weaker=tuple(name for bit, name in enumerate(WEAKER) if native.weaker & 1 << bit),
-        cause=cause if missing else "",
-        remedy=remedy if missing else "",
+        cause=why.cause if missing else "",
+        remedy=why.remedy if missing else "",
+    )
+
+
+def _lacking(native: Any) -> UnsupportedError:
+    lacking = native.lacking
+    return UnsupportedError(
+        (),
+        text_of(lacking.cause),
+        text_of(lacking.remedy),
+        errno=lacking.error.errnum,
+        stage=stage_name(lacking.error.stage),
     )

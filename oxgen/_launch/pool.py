@@ -172,7 +172,7 @@ class Pool:
         future: Future[Any] = Future()
         with self.lock:
             self._check_open()
-            self._jobs.append((lambda: job(self._channels.start(None)), future))
+            self._jobs.append((lambda: job(self._channels.start(None)[0]), future))
             self._ring()
         return future.result(timeout=2 * _CELL_SECONDS)
 
@@ -344,9 +344,10 @@ class Pool:
         making.deadline = time.monotonic() + _CELL_SECONDS
         tenancy = making.recipe.tenancy
         try:
-            making.channel = self._channels.start(tenancy.demand.level)
-            making.confinement = confinement(tenancy, making.channel.native)
-            making.channel.request(making.recipe, sequence)
+            channel, better = self._channels.start(tenancy.demand.level)
+            making.channel = channel
+            making.confinement = confinement(tenancy, channel.native, better)
+            channel.request(making.recipe, sequence)
         except OxgenError as refused:
             self._fail(sequence, refused)
 
