@@ -138,7 +138,8 @@ enum ox_property {
 enum ox_weakness {
     OX_WEAKER_GROUPS = 1, /* programs keep the caller's supplementary groups */
     OX_WEAKER_UID = 2, /* all cells have the caller's uid: they share its budgets in the kernel */
-    OX_WEAKER_DEVICES = 4 /* /dev has the host's own nodes */
+    OX_WEAKER_DEVICES = 4, /* /dev has the host's own nodes */
+    OX_WEAKER_WALL = 8     /* there is no Landlock as a second wall */
 };
 
 /* Fixed when a launcher starts; no later request widens it. */

@@ -174,6 +174,8 @@ static int open_works(struct ox_works *works, const struct ox_config *config,
             "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
             "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
     works->holds = OX_PROPERTIES & ~(uint32_t)(OX_MEMORY_TREE | OX_CPU_TREE);
+    if (ox_jail_wall_version() == 0)
+        works->weaker |= OX_WEAKER_WALL;
     r = ox_works_open_cgroups(works, ret_problem);
     if (r < 0)
         return r;

@@ -82,12 +82,14 @@ static void close_works(struct ox_works *works)
     ox_ids_close(&works->ids);
 }
 
-static void add_cgroups(struct ox_works *works)
+static int add_cgroups(struct ox_works *works, struct ox_problem *ret_problem)
 {
-    ox_works_open_cgroups(works);
+    int r = ox_works_open_cgroups(works, ret_problem);
+
     ox_works_lack(works, OX_STAGE_WRITABLE, -ENOTSUP,
                   "without mounts of its own a cell's files share the disk of the machine",
-                  "waive it (enforce_except=('disk',)), or use level 'namespaces'");
+                  "use level 'namespaces'");
+    return r;
 }
 
 /* --- level chroot ----------------------------------------------------------------------------- */
@@ -138,8 +140,9 @@ static int open_chroot(struct ox_works *works, const struct ox_config *config,
         return r;
     works->holds = OX_FILESYSTEM | OX_NETWORK | OX_PROCESSES | OX_WHOLE_TREE_KILL | OX_SYSCALLS |
                    OX_NEIGHBOURS;
-    add_cgroups(works);
-    return 0;
+    if (ox_landlock_version() < OX_LANDLOCK_MOVES)
+        works->weaker |= OX_WEAKER_WALL;
+    return add_cgroups(works, ret_problem);
 }
 
 /* --- level landlock --------------------------------------------------------------------------- */
@@ -149,6 +152,11 @@ static int open_landlock(struct ox_works *works, const struct ox_config *config,
 {
     int r;
 
+    /* What root may do with its own files no wall of this kind holds. */
+    if (geteuid() == 0)
+        return refuse(ret_problem, OX_STAGE_LANDLOCK, -EPERM,
+                      "level 'landlock' is for ordinary users, this process is root",
+                      "use level 'namespaces' or 'chroot'");
     if (ox_landlock_version() == 0)
         return refuse(
             ret_problem, OX_STAGE_LANDLOCK, -ENOSYS, "this kernel has no Landlock",
@@ -169,8 +177,7 @@ static int open_landlock(struct ox_works *works, const struct ox_config *config,
         ox_works_lack(works, OX_STAGE_LANDLOCK, -ENOTSUP,
                       "this kernel's Landlock does not keep signals between processes of one user",
                       "use Linux 6.12 or later, or level 'namespaces'");
-    add_cgroups(works);
-    return 0;
+    return add_cgroups(works, ret_problem);
 }
 
 /* --- beginning a cell ------------------------------------------------------------------------- */

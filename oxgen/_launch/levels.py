@@ -20,7 +20,7 @@ __all__ = ["AUTOMATIC", "WEAKER", "Demand", "confinement", "demand_of", "level_n
 AUTOMATIC = ("namespaces", "chroot")
 
 #: Names of ``enum ox_weakness``, lowest bit first.
-WEAKER = ("groups", "uid", "devices")
+WEAKER = ("groups", "uid", "devices", "second_wall")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -74,6 +74,8 @@ _LAUNCHER = {
     "store": ("filesystem",),
     "user_namespace": ("filesystem", "network", "whole_tree_kill", "neighbours"),
     "scheduling": (),
+    "capabilities": ("filesystem", "whole_tree_kill", "neighbours"),
+    "landlock": ("filesystem",),
 }
 
 #: Answers that mean "not on this machine" rather than "not this time".
