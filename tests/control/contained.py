@@ -93,9 +93,16 @@ def dweller(directory: Path) -> Path:
 
 
 def contained(
-    text: str, *words: object, cgroups: bool = True, capabilities: list[str] | None = None
+    text: str,
+    *words: object,
+    cgroups: bool = True,
+    capabilities: list[str] | None = None,
+    refused: tuple[str, ...] = (),
 ) -> Any:
-    """Run a host with an ordinary container's capabilities; return what it says."""
+    """Run a host with an ordinary container's capabilities; return what it says.
+
+    ``refused`` are rules for a filter around it (tests/core/refusing.c): ``unshare=1``.
+    """
     kept = CONTAINER if capabilities is None else capabilities
     # Directories of cells are its own, and so are locks: uids count in its own pid namespace.
     hidden = "mkdir -p /run/oxgen && mount -t tmpfs -o mode=0755 tmpfs /run/oxgen && "
@@ -103,6 +110,9 @@ def contained(
     bound = "".join(f",+{name}" for name in kept)
     command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"]
     command += ["sh", "-c", f'{hidden}exec "$@"', "sh"]
+    if refused:
+        source = programs.ROOT / "tests" / "core" / "refusing.c"
+        command += [str(programs.build_c("refusing", sources=[source])), *refused, "--"]
     command += ["setpriv", f"--bounding-set=-all{bound}", "--inh-caps=-all"]
     command += [sys.executable, "-c", _BEGIN + text, *map(str, words)]
     done = subprocess.run(

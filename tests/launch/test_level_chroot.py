@@ -101,6 +101,30 @@ except (oxgen.UnsupportedError, oxgen.LaunchError) as refused:
     assert "CAP_SYS_CHROOT" in message
 
 
+CHOOSE = """
+done = oxgen.run([arguments[0], "look"], sandbox=box(None), capture_output=True)
+say([done.confinement.level, pairs(done.stdout.decode())["capabilities"]])
+"""
+
+
+def test_where_namespaces_are_refused_it_is_chosen_by_itself(place: Path) -> None:
+    rules = tuple(f"{call}={errno.EPERM}" for call in ("unshare", "clone_new", "mount", "setns"))
+    assert contained(CHOOSE, place / "dweller", refused=rules) == ["chroot", 0]
+
+
+def test_control_where_they_are_not_refused_it_is_not(place: Path) -> None:
+    assert contained(CHOOSE, place / "dweller") == ["namespaces", 0]
+
+
+def test_without_landlock_the_missing_second_wall_is_named(place: Path) -> None:
+    text = """
+done = oxgen.run([arguments[0], "look"], sandbox=box("chroot"), capture_output=True)
+say([done.returncode, done.confinement.weaker])
+"""
+    rule = f"landlock_create_ruleset={errno.ENOSYS}"
+    assert contained(text, place / "dweller", refused=(rule,)) == [0, ["second_wall"]]
+
+
 REACH = """
 import socket
 listening = socket.create_server(("127.0.0.1", 0))

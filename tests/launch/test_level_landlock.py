@@ -38,8 +38,8 @@ def place() -> Iterator[Path]:
         yield directory
 
 
-def as_user(text: str, *words: object) -> Any:
-    return contained(DROP + text, *words)
+def as_user(text: str, *words: object, refused: tuple[str, ...] = ()) -> Any:
+    return contained(DROP + text, *words, refused=refused)
 
 
 LOOK = """
@@ -90,6 +90,31 @@ except oxgen.UnsupportedError:
     say("refused")
 """
     assert as_user(text, place / "dweller") in ("namespaces", "refused")
+
+
+@pytest.mark.parametrize("number", (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
+def test_without_landlock_it_is_refused(number: int, place: Path) -> None:
+    text = """
+try:
+    oxgen.run([arguments[0], "look"], sandbox=box("landlock"))
+    say("it ran")
+except oxgen.UnsupportedError as refused:
+    say([refused.stage, refused.missing, refused.remedy != ""])
+"""
+    rule = f"landlock_create_ruleset={number}"
+    found = as_user(text, place / "dweller", refused=(rule,))
+    assert found == ["landlock", ["filesystem"], True]
+
+
+def test_root_is_refused(place: Path) -> None:
+    text = """
+try:
+    oxgen.run([arguments[0], "look"], sandbox=box("landlock"))
+    say("it ran")
+except oxgen.UnsupportedError as refused:
+    say(str(refused))
+"""
+    assert "for ordinary users" in contained(text, place / "dweller")
 
 
 REACH = """
