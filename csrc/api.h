@@ -12,6 +12,7 @@ enum ox_stage {
     OX_STAGE_LAUNCHER,
     OX_STAGE_HANDSHAKE,
     OX_STAGE_SCHEDULING,
+    OX_STAGE_USER_NAMESPACE,
     OX_STAGE_UID_RANGE,
     OX_STAGE_STORE,
     OX_STAGE_CGROUP_BASE,
@@ -39,6 +40,7 @@ enum ox_stage {
     OX_STAGE_ETC,
     OX_STAGE_SEAL,
     OX_STAGE_PIVOT,
+    OX_STAGE_LANDLOCK,
     OX_STAGE_WARDEN_DESCRIPTORS,
     OX_STAGE_WARDEN_RLIMITS,
     OX_STAGE_CAPABILITIES,
@@ -111,24 +113,67 @@ void ox_close(int *fd);
 
 /* --- launcher --------------------------------------------------------------------------------- */
 
+/* How cells are kept apart from the host and from each other; strongest first. */
+enum ox_level {
+    OX_LEVEL_NAMESPACES = 0,
+    OX_LEVEL_CHROOT,
+    OX_LEVEL_LANDLOCK,
+    OX_LEVEL_COUNT
+};
+
+/* The name of a level as policies show it, "unknown" for a number that is none. */
+const char *ox_level_name(int level);
+
+/* What a cell may hold a program to: bits of ox_launcher.holds, in the order in which they are
+ * listed. */
+enum ox_property {
+    OX_FILESYSTEM = 1,
+    OX_NETWORK = 2,
+    OX_MEMORY_TREE = 4,
+    OX_CPU_TREE = 8,
+    OX_PROCESSES = 16,
+    OX_DISK = 32,
+    OX_WHOLE_TREE_KILL = 64,
+    OX_SYSCALLS = 128,
+    OX_NEIGHBOURS = 256,
+    OX_PROPERTIES = 511
+};
+
+/* What is weaker than it could be although every property holds: bits of ox_launcher.weaker. */
+enum ox_weakness {
+    OX_WEAKER_GROUPS = 1, /* programs keep the caller's supplementary groups */
+    OX_WEAKER_UID = 2, /* all cells have the caller's uid: they share its budgets in the kernel */
+    OX_WEAKER_DEVICES = 4, /* /dev has the host's own nodes */
+    OX_WEAKER_WALL = 8     /* there is no Landlock as a second wall */
+};
+
 /* Fixed when a launcher starts; no later request widens it. */
 struct ox_config {
+    uint32_t level; /* enum ox_level: of every cell of this launcher */
     uint32_t uid_base;
     uint32_t uid_count;
     uint32_t cells_max;
+    /* Where cells without a mount namespace have their directories; "": in /run/oxgen, which is root's. */
+    char directory[256];
 };
 
 struct ox_launcher {
     int socket;
     int pidfd;
     int pid;
-    int memory_version; /* 1 or 2: the cgroup version that holds the memory limit */
+    int memory_version; /* 1 or 2: the cgroup version that holds the memory limit; 0: nothing does */
     char build[64];     /* the launcher's own version, "oxgen-launcher/<wire version>" */
+    uint32_t level;     /* enum ox_level */
+    uint32_t holds;     /* enum ox_property: what its cells hold a program to, if it is asked for */
+    uint32_t weaker;    /* enum ox_weakness */
+    /* Why the first of the others is not held; stage OX_STAGE_NONE: all are. */
+    struct ox_problem lacking;
 };
 
 const char *ox_build(void);
 
-/* Start the launcher executable at path and wait until it can make cells. */
+/* Start the launcher executable at path and wait until it can make cells of config->level. One that
+ * cannot hold every property starts all the same, and says so: whoever asks for a cell compares. */
 int ox_launcher_start(const char *path, const struct ox_config *config, int wait_ms,
                       struct ox_launcher *ret_launcher, struct ox_problem *ret_problem);
 
@@ -184,10 +229,12 @@ struct ox_cell {
     uint32_t id;
     int warden; /* SOCK_SEQPACKET to the warden */
     int pidfd;  /* of the warden */
-    int cpu;    /* cgroup counters, read-only */
+    /* Counters, read-only; -1 where there is none. */
+    int cpu; /* of a cgroup, else /proc/<pid>/stat of the warden, which counts what has ended */
     int oom;
     int usage;
-    int peak;     /* -1 where the kernel has none */
+    int peak;
+    int gone; /* a pidfd that ends when no process of the cell is left; -1: that of the warden does */
     int writable; /* the directory that holds the writable directories, O_PATH */
     uint32_t runs;
     struct ox_baseline baseline;

@@ -1,4 +1,4 @@
-/* Stage names, in the words that error objects and documents use. */
+/* Names of stages and levels, in the words that error objects and documents use. */
 #include "core.h"
 
 static const char *const names[OX_STAGE_COUNT] = {
@@ -6,6 +6,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_LAUNCHER] = "launcher",
     [OX_STAGE_HANDSHAKE] = "handshake",
     [OX_STAGE_SCHEDULING] = "scheduling",
+    [OX_STAGE_USER_NAMESPACE] = "user_namespace",
     [OX_STAGE_UID_RANGE] = "uid_range",
     [OX_STAGE_STORE] = "store",
     [OX_STAGE_CGROUP_BASE] = "cgroup_base",
@@ -30,6 +31,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_ETC] = "etc",
     [OX_STAGE_SEAL] = "seal",
     [OX_STAGE_PIVOT] = "pivot",
+    [OX_STAGE_LANDLOCK] = "landlock",
     [OX_STAGE_WARDEN_DESCRIPTORS] = "warden_descriptors",
     [OX_STAGE_WARDEN_RLIMITS] = "warden_rlimits",
     [OX_STAGE_CAPABILITIES] = "capabilities",
@@ -52,6 +54,17 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_POLICY] = "policy",
     [OX_STAGE_EXEC] = "exec",
 };
+
+static const char *const levels[OX_LEVEL_COUNT] = {
+    [OX_LEVEL_NAMESPACES] = "namespaces",
+    [OX_LEVEL_CHROOT] = "chroot",
+    [OX_LEVEL_LANDLOCK] = "landlock",
+};
+
+const char *ox_level_name(int level)
+{
+    return level < 0 || level >= OX_LEVEL_COUNT ? "unknown" : levels[level];
+}
 
 const char *ox_stage_name(int stage)
 {

@@ -46,9 +46,12 @@ struct ox_wire_hello_reply {
     uint32_t kind;
     uint32_t version;
     int32_t memory_version;
-    uint32_t reserved;
+    uint32_t level;
+    uint32_t holds;
+    uint32_t weaker;
     char build[64];
-    struct ox_problem problem;
+    struct ox_problem problem; /* why it cannot make cells at all */
+    struct ox_problem lacking; /* why its cells do not hold everything */
 };
 
 /* Followed by strings: entry, then each mount's destination, each ended by NUL. Descriptors:
@@ -66,14 +69,24 @@ struct ox_wire_create {
     uint8_t mount_flags[OX_MOUNTS_MAX];
 };
 
-/* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, cpu, oom,
- * usage and, with has_peak, peak. */
+/* Bits of ox_wire_create_reply.counters. */
+enum ox_counter {
+    OX_COUNTER_CPU = 1,
+    OX_COUNTER_OOM = 2,
+    OX_COUNTER_USAGE = 4,
+    OX_COUNTER_PEAK = 8,
+    OX_COUNTER_GONE = 16, /* no counter: see struct ox_cell */
+    OX_COUNTERS = 31
+};
+
+/* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, and one
+ * for each bit of counters, lowest first. */
 struct ox_wire_create_reply {
     uint32_t kind;
     uint32_t sequence;
     struct ox_error error;
     uint32_t id;
-    uint32_t has_peak;
+    uint32_t counters;
 };
 
 /* Not answered. */

@@ -33,7 +33,7 @@ from .many import map
 from .process import Process, probe, run, spawn
 from .request import Request
 from .result import Collected, Completed, Confinement, Output, Termination, Usage
-from .sandbox import Mount, Sandbox
+from .sandbox import Enforce, Mount, Sandbox
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ __all__ = [
     "Collected",
     "Completed",
     "Confinement",
+    "Enforce",
     "FindingError",
     "IntegrityError",
     "LaunchError",

@@ -129,7 +129,7 @@ def probe(sandbox: Sandbox | None = None, limits: Limits | None = None) -> Confi
             _launch.Launcher(cells=1) as pool,
             pool.lease(program, plan.tenancy) as lease,
         ):
-            return lease.cell.recipe.confinement
+            return lease.cell.confinement
     except UnsupportedError as refused:
         return Confinement(
             level=None,

@@ -73,15 +73,18 @@ class Output:
 class Confinement:
     """What confines a run: the level, what holds its limits, and each property by name.
 
-    ``cause`` and ``remedy`` say why ``missing`` is not empty. ``exceptions`` are what the policy
-    itself opened: ``network=host`` (``network`` is then neither enforced nor missing),
-    ``exec_tmp``, ``mount=PLACE`` for each mount, with ``,exec`` where it is executable.
+    ``cause`` and ``remedy`` say why ``missing`` is not empty. ``weaker`` names what is weaker than
+    root could have it although every property holds (docs/architecture.md): ``groups``, ``uid``,
+    ``devices``. ``exceptions`` are what the policy itself opened: ``network=host`` (``network`` is
+    then neither enforced nor missing), ``exec_tmp``, ``mount=PLACE`` for each mount, with ``,exec``
+    where it is executable.
     """
 
     level: str | None
     limits: str | None
     enforced: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    weaker: tuple[str, ...] = ()
     cause: str = ""
     remedy: str = ""
     exceptions: tuple[str, ...] = ()
@@ -185,6 +188,7 @@ def status_object(
             "limits": box.limits,
             "enforced": list(box.enforced),
             "missing": list(box.missing),
+            "weaker": list(box.weaker),
             "exceptions": list(box.exceptions),
         },
         "collected": {
@@ -236,6 +240,7 @@ def error_status(
             "limits": None,
             "enforced": [],
             "missing": list(exc.missing) if isinstance(exc, UnsupportedError) else [],
+            "weaker": [],
             "exceptions": [],
         },
         "collected": {},

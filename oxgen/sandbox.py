@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from .errors import UnsupportedError, UsageError
 
-__all__ = ["RESERVED_ENVIRONMENT", "Mount", "Network", "Runtime", "Sandbox", "is_encodable"]
+__all__ = [
+    "LEVELS",
+    "PROPERTIES",
+    "RESERVED_ENVIRONMENT",
+    "Enforce",
+    "Mount",
+    "Network",
+    "Runtime",
+    "Sandbox",
+    "is_encodable",
+]
 
-Runtime = Literal["auto", "static", "dynamic", "python"]
 Network = Literal["none", "host"]
 #: What a mount may neither cover, nor lie in, nor contain.
 _OURS = ("/bin", "/dev", "/etc", "/home/plugin", "/proc", "/tmp", "/workspace")
 _MOUNTS_MAX = 64
-_LEVELS_OF_DESIGN = ("namespaces", "chroot", "landlock", "seatbelt", "job")
+Runtime = Literal["auto", "static", "dynamic", "python"]
+#: How cells can be kept apart on Linux, best first.
+LEVELS = ("namespaces", "chroot", "landlock")
+#: Those of other systems.
+_LEVELS_ELSEWHERE = ("seatbelt", "job")
+
+#: The properties of a sandbox, in the order in which they are listed.
+PROPERTIES = (
+    "filesystem",
+    "network",
+    "memory_tree",
+    "cpu_tree",
+    "processes",
+    "disk",
+    "whole_tree_kill",
+    "syscalls",
+    "neighbours",
+)
 #: Set for every run; a policy cannot replace them.
 RESERVED_ENVIRONMENT = frozenset(
     {"OXGEN_BROKER", "OXGEN_CAPABILITY_TOKEN", "OXGEN_WORKSPACE", "HOME", "TMPDIR", "TMP", "TEMP"}
@@ -65,24 +92,37 @@ class Mount:
         return self.destination or ""
 
 
+class Enforce(enum.Enum):
+    """What happens where the machine cannot hold a property that a run asks for."""
+
+    #: The run does not start: ``UnsupportedError`` names the property, the cause and a remedy.
+    REQUIRE = "require"
+    #: It starts, and its confinement lists what is missing.
+    BEST_EFFORT = "best-effort"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """What a run sees: a frozen value that holds no descriptor and starts nothing.
 
     ``runtime`` is what the program needs beside itself: nothing (``static``), its loader and
     libraries (``dynamic``), an interpreter (``python``); ``auto`` looks at the file. ``env`` is
-    added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None accepts
-    the strongest level only.
+    added to the documented environment. ``cwd`` is a path inside the cell. ``level`` None takes
+    ``namespaces``, else ``chroot``; ``landlock`` has to be named. ``enforce_except`` names
+    properties that a run may start without although ``enforce`` requires all that it asks for.
 
     Three fields take something away, and each run's record says so (``Confinement.exceptions``):
     ``mounts`` shows files of the host; ``network`` "host" leaves the run in the network of whoever
-    launches it; ``exec_tmp`` lets it execute files that it has written.
+    launches it; ``exec_tmp`` lets it execute files that it has written. Level ``namespaces`` alone
+    has them.
     """
 
     runtime: Runtime = "auto"
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/workspace"
     level: str | None = None
+    enforce: Enforce = Enforce.REQUIRE
+    enforce_except: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     network: Network = "none"
     exec_tmp: bool = False
@@ -94,14 +134,12 @@ class Sandbox:
             raise UsageError(
                 f"runtime must be one of {', '.join(get_args(Runtime))}, got {self.runtime!r}"
             )
-        if self.level is not None and self.level not in _LEVELS_OF_DESIGN:
-            raise UsageError(f"level must be 'namespaces' or None, got {self.level!r}")
-        if self.level not in (None, "namespaces"):
-            raise UnsupportedError(
-                (),
-                f"level {self.level!r} is not in this build",
-                "use level 'namespaces', or name none",
+        _check_level(self.level)
+        if not isinstance(self.enforce, Enforce):
+            raise UsageError(
+                f"enforce must be Enforce.REQUIRE or Enforce.BEST_EFFORT, got {self.enforce!r}"
             )
+        object.__setattr__(self, "enforce_except", _checked_properties(self.enforce_except))
         _check_path(self.cwd)
         checked = {_check_name(name): _check_value(name, text) for name, text in self.env.items()}
         object.__setattr__(self, "mounts", _check_mounts(self.mounts))
@@ -115,34 +153,16 @@ class Sandbox:
 
     def __reduce__(self) -> tuple[object, ...]:
         # A read-only mapping cannot be pickled, a value handed to another process must be.
-        return _restore, (
-            {
-                "runtime": self.runtime,
-                "env": dict(self.env),
-                "cwd": self.cwd,
-                "level": self.level,
-                "mounts": self.mounts,
-                "network": self.network,
-                "exec_tmp": self.exec_tmp,
-            },
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+        return _restore, ({**values, "env": dict(self.env)},)
 
     def __hash__(self) -> int:
-        return hash(
-            (
-                self.runtime,
-                tuple(sorted(self.env.items())),
-                self.cwd,
-                self.level,
-                self.mounts,
-                self.network,
-                self.exec_tmp,
-            )
-        )
+        values = [getattr(self, field.name) for field in fields(self) if field.name != "env"]
+        return hash((tuple(sorted(self.env.items())), *values))
 
 
-def _restore(fields: dict[str, Any]) -> Sandbox:
-    return Sandbox(**fields)
+def _restore(values: dict[str, Any]) -> Sandbox:
+    return Sandbox(**values)
 
 
 def is_encodable(text: str) -> bool:
@@ -152,6 +172,29 @@ def is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _check_level(level: object) -> None:
+    if level is None or level in LEVELS:
+        return
+    if level in _LEVELS_ELSEWHERE:
+        raise UnsupportedError(
+            (),
+            f"level {level!r} is of another operating system",
+            f"use one of {', '.join(LEVELS)}, or name none",
+        )
+    raise UsageError(f"level must be one of {', '.join(LEVELS)} or None, got {level!r}")
+
+
+def _checked_properties(names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, (tuple, list, set, frozenset)):
+        raise UsageError(f"enforce_except must be a tuple of names of properties, got {names!r}")
+    for name in names:
+        if name not in PROPERTIES:
+            raise UsageError(
+                f"enforce_except: {name!r} is no property; accepted: {', '.join(PROPERTIES)}"
+            )
+    return tuple(name for name in PROPERTIES if name in names)
 
 
 def _check_path(cwd: object) -> None:

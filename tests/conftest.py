@@ -29,17 +29,20 @@ pytest_plugins = ["_budget"]
 
 #: What a skip's reason begins with; the rest says what would have to be there.
 NEEDS_ROOT = "needs-root:"
+NEEDS_USER = "needs-user:"
 NEEDS_GO = "needs-go:"
 NEEDS_PYTHON = "needs-python:"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked ``root`` for an ordinary user, by a reason that says so."""
+    """Skip what is marked ``root`` for an ordinary user and ``user`` for root, by their reasons."""
     if os.geteuid() == 0:
-        return
+        other, reason = "user", f"{NEEDS_USER} it is about a launcher without privilege"
+    else:
+        other, reason = "root", f"{NEEDS_ROOT} cells are made by root"
     for item in items:
-        if item.get_closest_marker("root") is not None:
-            item.add_marker(pytest.mark.skip(reason=f"{NEEDS_ROOT} cells are made by root"))
+        if item.get_closest_marker(other) is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -17,30 +17,40 @@
 #include "../posix/system.h"
 #include "../wire.h"
 #include "dev.h"
+#include "jail_wall.h"
 #include "missing.h"
+#include "rlimits.h"
 #include "warden.h"
+
+#define PLUGIN_ID 65534
 
 /* The network namespace is one that the launcher has entered: see net.h. */
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /* --- inside the new namespaces ---------------------------------------------------------------- */
 
-static int become_root(void)
+/* With ids of its own the warden is root inside. Without, there is one id, 65534, and it has the same
+ * capabilities; groups cannot be dropped then (user_namespaces(7)). */
+static int take_ids(int is_shared)
 {
-    if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0)
+    uid_t id = is_shared ? PLUGIN_ID : 0;
+
+    if (syscall(SYS_setgroups, 0, NULL) < 0 && !(is_shared && errno == EPERM))
         return -errno;
-    return syscall(SYS_setresuid, 0, 0, 0) < 0 ? -errno : 0;
+    if (syscall(SYS_setresgid, id, id, id) < 0)
+        return -errno;
+    return syscall(SYS_setresuid, id, id, id) < 0 ? -errno : 0;
 }
 
-static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *ret_socket,
-                  int *ret_oom_score, int *ret_signals, int *ret_listener,
+static int set_up(int socket, const struct ox_works *works, const struct ox_jail_spec *spec,
+                  int *ret_socket, int *ret_oom_score, int *ret_signals, int *ret_listener,
                   struct ox_error *ret_error)
 {
     int oom_score = -1, null = -1, writable = -1, r;
     struct ox_error ready = { OX_STAGE_NONE, 0 };
 
     /* Before the ids change: afterwards files of /proc/self belong to the host's root. */
-    oom_score = openat(proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    oom_score = openat(works->proc, "self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (oom_score < 0)
         return ox_fail(OX_STAGE_OOM_SCORE, -errno, ret_error);
     /* The launcher's own standard input. */
@@ -48,7 +58,7 @@ static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *re
     if (null < 0)
         return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, -errno, ret_error);
 
-    r = become_root();
+    r = take_ids(works->ids.is_shared);
     if (r < 0)
         return ox_fail(OX_STAGE_CELL_IDS, r, ret_error);
     /* The cell's cgroup becomes the root of what is seen in it; it was joined before. */
@@ -58,6 +68,8 @@ static int set_up(int socket, int proc, const struct ox_jail_spec *spec, int *re
         return ox_fail(OX_STAGE_HOSTNAME, -errno, ret_error);
 
     r = ox_jail_build(spec, &writable, ret_error);
+    if (r == 0)
+        r = ox_jail_wall(spec, writable, ret_error);
     if (r < 0)
         return r;
 
@@ -82,6 +94,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     char go;
     int r;
 
+    ox_rlimits_stand_in(spec->memory_bytes, works->ids.is_shared);
     ox_cgroup_base_forget(&works->cgroups);
     r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
     if (r < 0)
@@ -89,7 +102,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
     if (r < 0 ||
-        set_up(socket, works->proc, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
+        set_up(socket, works, spec, &socket, &oom_score, &signals, &listener, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
@@ -101,10 +114,21 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
 
 /* --- what every cell draws on ----------------------------------------------------------------- */
 
-int ox_works_open(struct ox_works *works)
+static int refuse(struct ox_problem *problem, int stage, int r, const char *cause,
+                  const char *remedy)
+{
+    problem->error = (struct ox_error){ stage, -r };
+    (void)snprintf(problem->cause, sizeof(problem->cause), "%s: %s", cause, strerror(-r));
+    (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
+    return r;
+}
+
+static int open_own(struct ox_works *works)
 {
     int r = ox_spaces_open(&works->spaces);
 
+    /* Asked for here once, so that no cell asks. */
+    (void)ox_jail_wall_version();
     if (r < 0)
         return r;
     r = ox_nets_open(&works->nets);
@@ -117,13 +141,57 @@ int ox_works_open(struct ox_works *works)
     return r < 0 ? r : ox_jail_space(&works->outer);
 }
 
-void ox_works_close(struct ox_works *works)
+static int open_ids(struct ox_works *works, const struct ox_config *config,
+                    struct ox_problem *ret_problem)
+{
+    int r;
+
+    if (ox_user_is_privileged(config->uid_base, config->uid_count))
+        return ox_ids_open(config, &works->ids, ret_problem);
+    r = ox_user_enter(&works->user, ret_problem);
+    if (r < 0)
+        return r;
+    ox_ids_open_user(works->user.uid, works->user.sub_base, works->user.sub_count, &works->ids);
+    works->weaker = OX_WEAKER_DEVICES;
+    if (works->user.keeps_groups)
+        works->weaker |= OX_WEAKER_GROUPS;
+    if (works->ids.is_shared)
+        works->weaker |= OX_WEAKER_UID;
+    return 0;
+}
+
+static int open_works(struct ox_works *works, const struct ox_config *config,
+                      struct ox_problem *ret_problem)
+{
+    int r = open_ids(works, config, ret_problem);
+
+    if (r < 0)
+        return r;
+    r = open_own(works);
+    if (r < 0)
+        return refuse(
+            ret_problem, OX_STAGE_STORE, r,
+            "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
+            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
+    works->holds = OX_PROPERTIES & ~(uint32_t)(OX_MEMORY_TREE | OX_CPU_TREE);
+    if (ox_jail_wall_version() == 0)
+        works->weaker |= OX_WEAKER_WALL;
+    r = ox_works_open_cgroups(works, ret_problem);
+    if (r < 0)
+        return r;
+    if (works->ids.is_shared && works->cgroups.count == 0 && !ox_user_counts_apart())
+        works->holds &= ~(uint32_t)OX_PROCESSES;
+    return 0;
+}
+
+static void close_works(struct ox_works *works)
 {
     ox_store_close(&works->store);
     ox_nets_close(&works->nets);
     ox_spaces_close(&works->spaces);
     ox_close(&works->outer);
     ox_close(&works->proc);
+    ox_ids_close(&works->ids);
 }
 
 /* --- the launcher's side ---------------------------------------------------------------------- */
@@ -146,7 +214,10 @@ static int write_id_maps(pid_t pid, const struct ox_id_pair *ids)
     char path[64], map[96];
     int r;
 
-    (void)snprintf(map, sizeof(map), "0 %u 1\n65534 %u 1\n", ids->warden, ids->plugin);
+    if (ids->is_shared)
+        (void)snprintf(map, sizeof(map), "65534 0 1\n");
+    else
+        (void)snprintf(map, sizeof(map), "0 %u 1\n65534 %u 1\n", ids->warden, ids->plugin);
     (void)snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
     r = write_text(path, map);
     if (r < 0)
@@ -161,7 +232,17 @@ struct trees {
     uint32_t count;
     int program;
     int dev;
+    int dev_nodes[OX_DEV_NODES];
 };
+
+static int open_dev(int is_own, struct trees *trees)
+{
+    int r = ox_dev_tree(is_own, &trees->dev);
+
+    for (unsigned i = 0; r == 0 && is_own && i < OX_DEV_NODES; i++)
+        r = ox_dev_node_tree(i, &trees->dev_nodes[i]);
+    return r;
+}
 
 static int open_trees(struct ox_works *works, const struct ox_cell_request *request,
                       struct trees *trees, struct ox_error *ret_error)
@@ -171,17 +252,19 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
     trees->count = 0;
     trees->program = -1;
     trees->dev = -1;
+    for (unsigned i = 0; i < OX_DEV_NODES; i++)
+        trees->dev_nodes[i] = -1;
 
     if (request->digest != NULL)
         r = ox_store_tree(&works->store, &works->spaces, request->digest, request->program,
                           &trees->program);
     else
-        r = ox_tree_of(request->program, &trees->program);
+        r = ox_tree_of(works->user.is_own, request->program, &trees->program);
     if (r < 0)
         return ox_fail(OX_STAGE_PROGRAM, r, ret_error);
 
     for (uint32_t i = 0; i < request->mounts_count; i++) {
-        r = ox_tree_of(request->mounts[i], &trees->fds[i]);
+        r = ox_tree_of(works->user.is_own, request->mounts[i], &trees->fds[i]);
         if (r < 0)
             return ox_fail(OX_STAGE_TREE, r, ret_error);
         trees->places[i] = (struct ox_tree){ .fd = trees->fds[i],
@@ -190,7 +273,7 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
         trees->count = i + 1;
     }
     if ((request->features & OX_FEATURE_DEV) != 0) {
-        r = ox_dev_tree(&trees->dev);
+        r = open_dev(works->user.is_own, trees);
         if (r < 0)
             return ox_fail(OX_STAGE_DEV, r, ret_error);
     }
@@ -200,6 +283,8 @@ static int open_trees(struct ox_works *works, const struct ox_cell_request *requ
 static void close_trees(struct trees *trees)
 {
     ox_close_all(trees->fds, trees->count);
+    for (unsigned i = 0; i < OX_DEV_NODES; i++)
+        ox_close(&trees->dev_nodes[i]);
     ox_close(&trees->dev);
     ox_close(&trees->program);
 }
@@ -218,7 +303,7 @@ static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *s
 {
     int own_net = (spec->features & OX_FEATURE_HOST_NETWORK) == 0;
     pid_t pid;
-    int r = own_net ? ox_net_enter(&works->nets, &cell->net) : 0;
+    int r = own_net ? ox_net_enter(&works->nets, &cell->net) : works->user.is_own ? -EPERM : 0;
 
     if (r < 0)
         return r;
@@ -239,6 +324,15 @@ static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *s
     return r < 0 ? r : pid;
 }
 
+/* What the warden and those that it has reaped have used, for want of a cgroup. */
+static int open_stat(int proc, pid_t pid)
+{
+    char path[32];
+
+    (void)snprintf(path, sizeof(path), "%d/stat", pid);
+    return openat(proc, path, O_RDONLY | O_CLOEXEC);
+}
+
 /* The child waits for its cgroup and its id maps; both are ours to write. */
 static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
                         struct ox_kept_cell *cell, struct ox_error *ret_error)
@@ -255,6 +349,8 @@ static int start_warden(struct ox_works *works, const struct ox_jail_spec *spec,
     if (pid < 0)
         return ox_fail(OX_STAGE_CLONE, pid, ret_error);
 
+    if (cell->cgroup.cpu_fd < 0)
+        cell->cgroup.cpu_fd = open_stat(works->proc, pid);
     r = ox_cgroup_attach(&cell->cgroup, pid);
     if (r < 0)
         return ox_fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
@@ -281,8 +377,20 @@ static void give_back(struct ox_works *works, struct ox_kept_cell *cell)
     cell->state = OX_CELL_FREE;
 }
 
-int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *request,
-                       struct ox_kept_cell *cell, struct ox_error *ret_error)
+static void kill_cell(struct ox_works *works, struct ox_kept_cell *cell)
+{
+    ox_close(&cell->socket);
+    ox_close(&cell->writable);
+    if (cell->pidfd < 0) {
+        give_back(works, cell);
+        return;
+    }
+    (void)ox_kill(cell->pidfd);
+    cell->state = OX_CELL_DYING;
+}
+
+static int begin(struct ox_works *works, const struct ox_cell_request *request,
+                 struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
     /* The warden counts as a process of the cell and not of the plugin. */
     struct ox_cgroup_limits limits = {
@@ -293,6 +401,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .entry = request->entry,
         .features = request->features,
         .disk_bytes = request->disk_bytes,
+        .memory_bytes = works->cgroups.memory_version == 0 ? request->memory_bytes : -1,
         .is_placed = (request->features & OX_FEATURE_PROC) == 0,
     };
     static struct trees trees;
@@ -308,6 +417,8 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
         .cgroup = OX_CGROUP_NONE,
         .net = OX_NET_NONE,
         .listener = -1,
+        .warden = -1,
+        .directory = -1,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {
@@ -323,6 +434,7 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
     spec.trees = trees.places;
     spec.trees_count = trees.count;
     spec.dev = trees.dev;
+    spec.dev_nodes = works->user.is_own ? trees.dev_nodes : NULL;
 
     r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
     if (r < 0)
@@ -332,68 +444,12 @@ int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *req
 out:
     close_trees(&trees);
     if (r < 0)
-        ox_kept_cell_kill(works, cell);
+        kill_cell(works, cell);
     return r;
 }
 
-int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
-{
-    struct ox_error report;
-    int fds[1] = { -1 };
-    size_t fds_count;
-    ssize_t size = ox_receive(cell->socket, &report, sizeof(report), fds, 1, &fds_count);
-
-    /* ECHILD: it ended without a word. */
-    if (size != (ssize_t)sizeof(report)) {
-        ox_close(&fds[0]);
-        return ox_fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
-    }
-    if (report.stage != OX_STAGE_NONE) {
-        ox_close(&fds[0]);
-        *ret_error = report;
-        return -report.errnum;
-    }
-    if (cell->writable >= 0) {
-        cell->listener = fds[0];
-        cell->noted = cell->listener < 0;
-        return 1;
-    }
-    cell->writable = fds[0];
-    return cell->writable >= 0 ? 0 : ox_fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
-}
-
-void ox_kept_cell_note(struct ox_kept_cell *cell, int readable)
-{
-    int64_t earliest = ox_now_ns() - OX_NET_NOTES_BURST * OX_NET_NOTE_NS;
-
-    if (readable)
-        cell->noted = 1;
-    cell->note_at = (cell->note_at > earliest ? cell->note_at : earliest) + OX_NET_NOTE_NS;
-    if (!readable || ox_net_take_note(cell->listener) < 0)
-        ox_close(&cell->listener);
-}
-
-void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
-{
-    ox_close(&cell->socket);
-    ox_close(&cell->writable);
-    cell->state = OX_CELL_READY;
-}
-
-void ox_kept_cell_kill(struct ox_works *works, struct ox_kept_cell *cell)
-{
-    ox_close(&cell->socket);
-    ox_close(&cell->writable);
-    if (cell->pidfd < 0) {
-        give_back(works, cell);
-        return;
-    }
-    (void)ox_kill(cell->pidfd);
-    cell->state = OX_CELL_DYING;
-}
-
 /* The kernel lets pid 1 of a namespace be reaped only when nobody else is left in it. */
-int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms)
+static int bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms)
 {
     siginfo_t info;
     int r = ox_wait_readable(cell->pidfd, ox_now_ns() + (int64_t)wait_ms * 1000000);
@@ -406,3 +462,11 @@ int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wai
     give_back(works, cell);
     return 0;
 }
+
+const struct ox_level_calls ox_level_namespaces = {
+    .open = open_works,
+    .close = close_works,
+    .begin = begin,
+    .kill = kill_cell,
+    .bury = bury,
+};

@@ -6,15 +6,23 @@
 #include "cgroup.h"
 #include "ids.h"
 #include "jail.h"
+#include "level.h"
 #include "net.h"
+#include "plain_base.h"
 #include "space.h"
 #include "store.h"
+#include "user.h"
 
 /* How long a cell may take to build itself. */
 #define OX_CELL_MAKE_MS 10000
 
 /* What every cell draws on; made once when the launcher starts. */
 struct ox_works {
+    const struct ox_level_calls *level;
+    uint32_t holds;  /* enum ox_property */
+    uint32_t weaker; /* enum ox_weakness */
+    struct ox_problem lacking;
+    struct ox_user user;
     struct ox_ids ids;
     struct ox_store store;
     struct ox_cgroup_base cgroups;
@@ -23,6 +31,7 @@ struct ox_works {
     int outer; /* where cells without a /proc begin, see ox_jail_space() */
     int proc;  /* the launcher's /proc */
     uint32_t next_id;
+    struct ox_plain_base base; /* of cells on disk */
 };
 
 enum ox_cell_state {
@@ -35,12 +44,16 @@ enum ox_cell_state {
 #define OX_WORKS_NONE \
     { \
         .ids.lock = -1, .store.directory = -1, .store.space = -1, .nets.home = -1, \
-        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1 \
+        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1, \
+        .base = OX_PLAIN_BASE_NONE \
     }
 
-/* What needs no configuration. */
-int ox_works_open(struct ox_works *works);
-void ox_works_close(struct ox_works *works);
+/* Cgroups, for levels that have them: afterwards works->holds says whether there are any, and
+ * works->lacking why not. Fails only where something is used up, which is no fault of the machine. */
+int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem);
+
+/* Note why something is not held, unless an earlier reason is there. */
+void ox_works_lack(struct ox_works *works, int stage, int r, const char *cause, const char *remedy);
 
 struct ox_kept_cell {
     uint32_t id;
@@ -56,6 +69,11 @@ struct ox_kept_cell {
     int listener;    /* says when a socket is made that its network namespace would remember */
     int noted;       /* one was made, or nobody would have noticed */
     int64_t note_at; /* when the next such call is looked at; 0: at once */
+    /* Without a pid namespace pidfd is that of a keeper, which outlives the warden. */
+    int is_kept;
+    int warden; /* its pidfd, until the host has it; -1: pidfd is the warden's */
+    struct ox_id_pair keeper;
+    int directory; /* its own, on disk; -1: none */
 };
 
 /* A create request that has been checked. */
@@ -74,13 +92,6 @@ struct ox_cell_request {
     uint8_t mount_flags[200]; /* enum ox_mount_flag */
 };
 
-/* Begin a cell in a free slot. It builds itself while the caller goes on; its socket says when
- * there is something to hear. On failure the slot is free again, or DYING if there is a process to
- * be buried. -EAGAIN of stage uid_pair: nothing was done, and the call may be repeated when another
- * cell has ended. */
-int ox_kept_cell_begin(struct ox_works *works, const struct ox_cell_request *request,
-                       struct ox_kept_cell *cell, struct ox_error *ret_error);
-
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and
  * the caller ends it. */
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error);
@@ -91,12 +102,5 @@ void ox_kept_cell_note(struct ox_kept_cell *cell, int readable);
 
 /* The host has its descriptors: close ours, but what ends the cell. */
 void ox_kept_cell_hand_over(struct ox_kept_cell *cell);
-
-/* Kill what is in it. Waits for nothing. */
-void ox_kept_cell_kill(struct ox_works *works, struct ox_kept_cell *cell);
-
-/* Once its pidfd is readable no process is left: reap it and give everything back. -ETIMEDOUT: not
- * by wait_ms. */
-int ox_kept_cell_bury(struct ox_works *works, struct ox_kept_cell *cell, int wait_ms);
 
 #endif

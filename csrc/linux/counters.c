@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -58,6 +59,21 @@ static int parse_key(const char *text, const char *key, uint64_t *ret)
     return -EBADMSG;
 }
 
+/* /proc/<pid>/stat (proc_pid_stat(5)): what it has used and what those that it has reaped did. */
+static int parse_stat(const char *text, uint64_t *ret_ns)
+{
+    const char *at = strrchr(text, ')'); /* the name before it may hold anything */
+    unsigned long own[2], ended[2];
+    long ticks = sysconf(_SC_CLK_TCK);
+
+    if (at == NULL || ticks <= 0 ||
+        sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &own[0],
+               &own[1], &ended[0], &ended[1]) != 4)
+        return -EBADMSG;
+    *ret_ns = (own[0] + own[1] + ended[0] + ended[1]) * (UINT64_C(1000000000) / (uint64_t)ticks);
+    return 0;
+}
+
 int ox_cgroup_read_cpu_ns(int fd, uint64_t *ret_ns)
 {
     char text[TEXT_SIZE];
@@ -70,7 +86,7 @@ int ox_cgroup_read_cpu_ns(int fd, uint64_t *ret_ns)
         return 0;
     r = parse_key(text, "usage_usec ", &number);
     if (r < 0)
-        return r;
+        return parse_stat(text, ret_ns);
     if (number > UINT64_MAX / 1000)
         return -EBADMSG;
     *ret_ns = number * 1000;

@@ -5,18 +5,24 @@
 #include "dev.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "missing.h"
 #include "tmpfs.h"
 
 /* Numbers of admin-guide/devices.txt; major 1 is memory. */
 static const struct {
     const char *name;
     unsigned minor;
-} nodes[] = { { "null", 3 }, { "zero", 5 }, { "full", 7 }, { "random", 8 }, { "urandom", 9 } };
+} nodes[OX_DEV_NODES] = {
+    { "null", 3 }, { "zero", 5 }, { "full", 7 }, { "random", 8 }, { "urandom", 9 }
+};
 
 static const char *const links[][2] = {
     { "/proc/self/fd", "fd" },
@@ -25,13 +31,29 @@ static const char *const links[][2] = {
     { "/proc/self/fd/2", "stderr" },
 };
 
-static int fill(int directory)
+static int make_node(int directory, const char *name, unsigned minor)
 {
-    for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
-        /* mknod obeys the umask, which the launcher has set to 022. */
-        if (mknodat(directory, nodes[i].name, S_IFCHR | 0666, makedev(1, nodes[i].minor)) < 0 ||
-            fchmodat(directory, nodes[i].name, 0666, 0) < 0)
-            return -errno;
+    /* mknod obeys the umask, which the launcher has set to 022. */
+    if (mknodat(directory, name, S_IFCHR | 0666, makedev(1, minor)) < 0 ||
+        fchmodat(directory, name, 0666, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+/* mknod(2) without a type: where one of the host's nodes goes. */
+static int make_place(int directory, const char *name)
+{
+    return mknodat(directory, name, S_IFREG | 0444, 0) < 0 ? -errno : 0;
+}
+
+static int fill(int directory, int only_places)
+{
+    for (size_t i = 0; i < OX_DEV_NODES; i++) {
+        int r = only_places ? make_place(directory, nodes[i].name)
+                            : make_node(directory, nodes[i].name, nodes[i].minor);
+
+        if (r < 0)
+            return r;
     }
     for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
         if (symlinkat(links[i][0], directory, links[i][1]) < 0)
@@ -40,13 +62,38 @@ static int fill(int directory)
     return mkdirat(directory, "shm", 0755) < 0 ? -errno : 0;
 }
 
-int ox_dev_tree(int *ret_tree)
+const char *ox_dev_name(unsigned node)
+{
+    return nodes[node].name;
+}
+
+int ox_dev_node_tree(unsigned node, int *ret_tree)
+{
+    char path[32];
+    struct stat what;
+    int tree;
+
+    (void)snprintf(path, sizeof(path), "/dev/%s", nodes[node].name);
+    tree = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+    if (tree < 0)
+        return -errno;
+    if (fstat(tree, &what) < 0 || !S_ISCHR(what.st_mode) ||
+        what.st_rdev != makedev(1, nodes[node].minor)) {
+        ox_close(&tree);
+        return -ENODEV;
+    }
+    *ret_tree = tree;
+    return 0;
+}
+
+int ox_dev_tree(int only_places, int *ret_tree)
 {
     int tree = -1;
     int r = ox_tmpfs_make("64k", &tree);
 
     if (r == 0)
-        r = fill(tree);
+        r = fill(tree, only_places);
     if (r < 0) {
         ox_close(&tree);
         return r;

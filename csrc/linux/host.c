@@ -123,6 +123,10 @@ static int shake_hands(int socket, const struct ox_config *config, int64_t deadl
         return reply.problem.error.errnum > 0 ? -reply.problem.error.errnum : -EPROTO;
     }
     launcher->memory_version = reply.memory_version;
+    launcher->level = reply.level;
+    launcher->holds = reply.holds;
+    launcher->weaker = reply.weaker;
+    launcher->lacking = reply.lacking;
     memcpy(launcher->build, reply.build, sizeof(launcher->build));
     launcher->build[sizeof(launcher->build) - 1] = '\0';
     return 0;

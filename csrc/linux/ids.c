@@ -10,17 +10,20 @@
 
 #include "../posix/fd.h"
 
+/* Of root, and of an ordinary user: where a session made it, else where everybody may. */
 #define DIRECTORY "/run/oxgen"
+#define USER_DIRECTORY "/run/user/%u/oxgen"
+#define SPARE_DIRECTORY "/tmp/oxgen-%u"
 #define LOCK_FILE "uids"
 
-static int open_lock(void)
+static int open_lock(const char *path)
 {
     int directory, fd, r;
     struct stat what;
 
-    if (mkdir(DIRECTORY, 0755) < 0 && errno != EEXIST)
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
         return -errno;
-    directory = open(DIRECTORY, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (directory < 0)
         return -errno;
     if (fstat(directory, &what) < 0) {
@@ -39,6 +42,18 @@ out:
     return r;
 }
 
+static void fill(int lock, uint32_t base, uint32_t count, struct ox_ids *ret_ids)
+{
+    memset(ret_ids, 0, sizeof(*ret_ids));
+    ret_ids->lock = lock;
+    ret_ids->base = base;
+    ret_ids->pairs = count / 2 < OX_PAIRS_MAX ? count / 2 : OX_PAIRS_MAX;
+    /* Launchers that run side by side start at different places, or each would try the others'
+     * first. */
+    if (ret_ids->pairs > 0)
+        ret_ids->next = ((uint32_t)getpid() * 64u) % ret_ids->pairs;
+}
+
 int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids,
                 struct ox_problem *ret_problem)
 {
@@ -53,7 +68,7 @@ int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids,
                        "name a range of at least 2 uids, from 1000 up, below 4294967295");
         return -EINVAL;
     }
-    fd = open_lock();
+    fd = open_lock(DIRECTORY);
     if (fd < 0) {
         ret_problem->error = (struct ox_error){ OX_STAGE_UID_RANGE, -fd };
         (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause),
@@ -63,14 +78,30 @@ int ox_ids_open(const struct ox_config *config, struct ox_ids *ret_ids,
                        " a directory that belongs to root, mode 0755, on a writable /run");
         return fd;
     }
-    memset(ret_ids, 0, sizeof(*ret_ids));
-    ret_ids->lock = fd;
-    ret_ids->base = config->uid_base;
-    ret_ids->pairs = config->uid_count / 2 < OX_PAIRS_MAX ? config->uid_count / 2 : OX_PAIRS_MAX;
-    /* Launchers that run side by side start at different places, or each would try the others'
-     * first. */
-    ret_ids->next = ((uint32_t)getpid() * 64u) % ret_ids->pairs;
+    fill(fd, config->uid_base, config->uid_count, ret_ids);
     return 0;
+}
+
+void ox_ids_open_user(uint32_t uid, uint32_t base, uint32_t count, struct ox_ids *ret_ids)
+{
+    char path[64];
+    int fd = -1;
+
+    if (count >= 2) {
+        (void)snprintf(path, sizeof(path), USER_DIRECTORY, uid);
+        fd = open_lock(path);
+    }
+    if (count >= 2 && fd < 0) {
+        (void)snprintf(path, sizeof(path), SPARE_DIRECTORY, uid);
+        fd = open_lock(path);
+    }
+    /* Two cells with one pair would be worse than all with the launcher's own id, which are told
+     * apart by nothing but their namespaces, and say so. */
+    if (fd < 0)
+        fill(-1, 0, 0, ret_ids);
+    else
+        fill(fd, base, count, ret_ids);
+    ret_ids->is_shared = fd < 0;
 }
 
 /* The bytes of both uids, at their own numbers: ranges of other launchers may begin elsewhere. */
@@ -86,6 +117,10 @@ static int lock_slot(const struct ox_ids *ids, uint32_t slot, short type)
 
 int ox_ids_take(struct ox_ids *ids, struct ox_id_pair *ret_pair)
 {
+    if (ids->is_shared) {
+        *ret_pair = (struct ox_id_pair){ .is_shared = 1 };
+        return 0;
+    }
     for (uint32_t tried = 0; tried < ids->pairs; tried++) {
         uint32_t slot = ids->next;
         int r;
@@ -111,6 +146,8 @@ int ox_ids_take(struct ox_ids *ids, struct ox_id_pair *ret_pair)
 
 void ox_ids_release(struct ox_ids *ids, const struct ox_id_pair *pair)
 {
+    if (pair->is_shared)
+        return;
     ids->held[pair->slot / 8] &= (uint8_t) ~(1u << pair->slot % 8);
     (void)lock_slot(ids, pair->slot, F_UNLCK);
 }

@@ -15,6 +15,7 @@
 #include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../wire.h"
+#include "dev.h"
 #include "missing.h"
 #include "space.h"
 #include "tmpfs.h"
@@ -276,7 +277,16 @@ static int make_dev(const struct ox_jail_spec *spec, int jail)
 {
     /* Read-only and no MS_NODEV: a device node is written to through a read-only mount, but not
      * changed. */
-    return place_tree(jail, spec->dev, "dev", MS_RDONLY | MS_NOSUID | MS_NOEXEC);
+    const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NOEXEC;
+    int r = place_tree(jail, spec->dev, "dev", flags);
+
+    for (unsigned i = 0; r == 0 && spec->dev_nodes != NULL && i < OX_DEV_NODES; i++) {
+        char place[32];
+
+        (void)snprintf(place, sizeof(place), "dev/%s", ox_dev_name(i));
+        r = place_tree(jail, spec->dev_nodes[i], place, flags);
+    }
+    return r;
 }
 
 static int make_proc(void)

@@ -17,9 +17,11 @@ struct ox_jail_spec {
     int program; /* detached mount of the program */
     const struct ox_tree *trees;
     uint32_t trees_count;
-    int dev; /* detached mount of /dev, with OX_FEATURE_DEV */
+    int dev;              /* detached mount of /dev, with OX_FEATURE_DEV */
+    const int *dev_nodes; /* those that go onto it, see ox_dev_node_tree(); NULL: it has its own */
     uint32_t features;
     int64_t disk_bytes;
+    int64_t memory_bytes; /* of each process, where no cgroup holds them together; -1: no bound */
     int is_placed; /* we are in a copy of the space of ox_jail_space() */
 };
 

@@ -54,7 +54,8 @@ static int reset_inherited(void)
      * busy, and the kernel puts the program on another one, which has to be roused. */
     if (sched_setscheduler(0, SCHED_BATCH, &normal) < 0)
         return -errno;
-    if (setpriority(PRIO_PROCESS, 0, 0) < 0)
+    /* EACCES: it was made nicer, which an ordinary user cannot undo. Plugins are so too then. */
+    if (setpriority(PRIO_PROCESS, 0, 0) < 0 && errno != EACCES)
         return -errno;
     /* Address-space randomisation and 64-bit mode, and the default of 50 us: exec keeps both. */
     if (personality(PER_LINUX) < 0 || prctl(PR_SET_TIMERSLACK, 50000, 0, 0, 0) < 0)
@@ -110,7 +111,6 @@ static int refuse(struct ox_problem *problem, int stage, int r, const char *caus
 static int prepare(struct ox_service *service, const struct ox_config *config,
                    struct ox_problem *problem)
 {
-    struct ox_cgroup_problem cgroup_problem = { 0 };
     int r;
 
     r = reset_inherited();
@@ -118,22 +118,13 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
         return refuse(
             problem, OX_STAGE_SCHEDULING, r, "the host's scheduling cannot be reset for plugins",
             "start the host without real-time class and raised nice value, or with CAP_SYS_NICE");
-    r = ox_ids_open(config, &service->works.ids, problem);
+    service->works.level = ox_level_find(config->level);
+    if (service->works.level == NULL)
+        return refuse(problem, OX_STAGE_LAUNCHER, -ENOTSUP, "this build has no such level",
+                      "use level 'namespaces', or name none");
+    r = service->works.level->open(&service->works, config, problem);
     if (r < 0)
         return r;
-    r = ox_works_open(&service->works);
-    if (r < 0)
-        return refuse(
-            problem, OX_STAGE_STORE, r,
-            "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
-            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
-    r = ox_cgroup_base_open(&service->works.cgroups, &cgroup_problem);
-    if (r < 0) {
-        problem->error = (struct ox_error){ OX_STAGE_CGROUP_BASE, -r };
-        (void)snprintf(problem->cause, sizeof(problem->cause), "%s", cgroup_problem.cause);
-        (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", cgroup_problem.remedy);
-        return r;
-    }
     if (config->cells_max < 1 || config->cells_max > CELLS_MAX)
         return refuse(problem, OX_STAGE_REQUEST, -EINVAL, "the number of cells is out of range",
                       "ask for 1 to 8192 cells");
@@ -160,6 +151,9 @@ static int greet(struct ox_service *service, int kept)
     (void)snprintf(reply.build, sizeof(reply.build), "%s", ox_build());
     if (hello.version != OX_WIRE_VERSION)
         r = -EPROTO;
+    else if (kept == -ENOSYS)
+        r = refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "this kernel has no close_range",
+                   "use Linux 5.10 or later, or a container profile that allows it");
     else if (kept < 0)
         r = refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "/dev/null cannot be opened",
                    "restore the device: mknod -m 666 /dev/null c 1 3");
@@ -174,6 +168,10 @@ static int greet(struct ox_service *service, int kept)
                      "the launcher is of another build than the extension",
                      "install oxgen anew, so that both come from one build");
     reply.memory_version = service->works.cgroups.memory_version;
+    reply.level = hello.config.level;
+    reply.holds = service->works.holds;
+    reply.weaker = service->works.weaker;
+    reply.lacking = service->works.lacking;
     if (ox_send(service->socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
         return -EPIPE;
     return r;
@@ -194,8 +192,8 @@ int ox_launcher_main(int socket, int host)
         ox_service_end(&service, LAST_MS);
         ox_cgroup_base_close(&service.works.cgroups);
     }
-    ox_works_close(&service.works);
-    ox_ids_close(&service.works.ids);
+    if (service.works.level != NULL)
+        service.works.level->close(&service.works);
     ox_service_free(&service);
     return r < 0 ? 1 : 0;
 }

@@ -9,7 +9,7 @@
 #define MIB (1024 * KIB)
 #define NONE ((uint64_t)RLIM_INFINITY)
 
-static const struct ox_wire_rlimit fixed[] = {
+static struct ox_wire_rlimit fixed[] = {
     /* core(5): 0 is ignored when core_pattern is a pipe, 1 is not. */
     { .resource = RLIMIT_CORE, .soft = 1, .hard = 1 },
     { .resource = RLIMIT_MEMLOCK, .soft = 64 * KIB, .hard = 64 * KIB },
@@ -25,6 +25,8 @@ static const struct ox_wire_rlimit fixed[] = {
 };
 
 static uint64_t most[RLIM_NLIMITS];
+/* Processes with the uid of plugins that are none: the warden, where it has no other. */
+static uint64_t beside;
 
 static void clamp(struct ox_wire_rlimit *limit)
 {
@@ -32,6 +34,15 @@ static void clamp(struct ox_wire_rlimit *limit)
         limit->hard = most[limit->resource];
     if (limit->soft > limit->hard)
         limit->soft = limit->hard;
+}
+
+void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid)
+{
+    for (unsigned i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
+        if (fixed[i].resource == RLIMIT_DATA && memory_bytes >= 0)
+            fixed[i].soft = fixed[i].hard = (uint64_t)memory_bytes;
+    }
+    beside = shares_uid ? 1 : 0;
 }
 
 int ox_rlimits_fix(void)
@@ -58,7 +69,12 @@ int ox_rlimits_fix(void)
 void ox_rlimits_clamp(struct ox_wire_rlimit *rlimits, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (rlimits[i].resource >= 0 && rlimits[i].resource < (int)RLIM_NLIMITS)
-            clamp(&rlimits[i]);
+        if (rlimits[i].resource < 0 || rlimits[i].resource >= (int)RLIM_NLIMITS)
+            continue;
+        if (rlimits[i].resource == RLIMIT_NPROC && rlimits[i].hard < NONE - beside) {
+            rlimits[i].soft += beside;
+            rlimits[i].hard += beside;
+        }
+        clamp(&rlimits[i]);
     }
 }

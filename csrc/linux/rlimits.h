@@ -7,6 +7,11 @@
 /* Set what every run inherits; remember how far the rest may go. Before the first launch. */
 int ox_rlimits_fix(void);
 
+/* Before that, where a cgroup or an own uid is missing: the memory of each process (RLIMIT_DATA, as
+ * runtimes reserve address space that they never use; -1: no bound), and that the warden counts as
+ * one of the plugin's processes. */
+void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid);
+
 /* A hard limit that the machine's owner has set lower stays: what a request names are upper
  * bounds. */
 void ox_rlimits_clamp(struct ox_wire_rlimit *rlimits, uint32_t count);

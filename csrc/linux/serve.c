@@ -102,13 +102,20 @@ static int hand_over(const struct ox_service *service, struct ox_kept_cell *cell
         .kind = OX_MESSAGE_CREATE,
         .sequence = cell->sequence,
         .id = cell->id,
-        .has_peak = cell->cgroup.peak_fd >= 0,
     };
-    int fds[] = { cell->socket,        cell->pidfd,         cell->writable,
-                  cell->cgroup.cpu_fd, cell->cgroup.oom_fd, cell->cgroup.usage_fd,
-                  cell->cgroup.peak_fd };
-    int r = answer(service, &reply, fds, reply.has_peak != 0 ? 7 : 6);
+    const int counters[] = { cell->cgroup.cpu_fd, cell->cgroup.oom_fd, cell->cgroup.usage_fd,
+                             cell->cgroup.peak_fd, cell->warden < 0 ? -1 : cell->pidfd };
+    int fds[8] = { cell->socket, cell->warden < 0 ? cell->pidfd : cell->warden, cell->writable };
+    size_t count = 3;
+    int r;
 
+    for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+        if (counters[i] < 0)
+            continue;
+        reply.counters |= 1u << i;
+        fds[count++] = counters[i];
+    }
+    r = answer(service, &reply, fds, count);
     if (r == 0)
         ox_kept_cell_hand_over(cell);
     return r;
@@ -134,7 +141,7 @@ static void watch(struct ox_service *service, const struct ox_kept_cell *cell)
 static void end_cell(struct ox_service *service, struct ox_kept_cell *cell)
 {
     service->live--;
-    ox_kept_cell_kill(&service->works, cell);
+    service->works.level->kill(&service->works, cell);
 }
 
 /* Cells whose warden has ended although nobody asked for it: a host that lost track of them. */
@@ -147,7 +154,7 @@ static void end_dead(struct ox_service *service)
 
         if (cell->state == OX_CELL_READY && ox_wait_readable(cell->pidfd, 0) == 0) {
             service->live--;
-            (void)ox_kept_cell_bury(&service->works, cell, 0);
+            (void)service->works.level->bury(&service->works, cell, 0);
         }
         if (cell->state != OX_CELL_FREE)
             service->watched[kept++] = service->watched[i];
@@ -165,7 +172,7 @@ static int begin(struct ox_service *service, const struct ox_cell_request *reque
     *ret_error = (struct ox_error){ OX_STAGE_REQUEST, EAGAIN };
     if (cell == NULL)
         return -EAGAIN;
-    r = ox_kept_cell_begin(&service->works, request, cell, ret_error);
+    r = service->works.level->begin(&service->works, request, cell, ret_error);
     if (r == 0)
         service->live++;
     if (cell->state != OX_CELL_FREE)
@@ -352,7 +359,7 @@ static int look_at_cells(struct ox_service *service)
         else if (cell->state == OX_CELL_READY && readable)
             ox_kept_cell_note(cell, (service->events[FIRST_CELL + i].revents & POLLIN) != 0);
         else if (cell->state == OX_CELL_DYING && readable)
-            (void)ox_kept_cell_bury(&service->works, cell, 0);
+            (void)service->works.level->bury(&service->works, cell, 0);
         if (cell->state != OX_CELL_FREE)
             service->watched[kept++] = service->watched[i];
     }
@@ -424,11 +431,12 @@ void ox_service_end(struct ox_service *service, int wait_ms)
         struct ox_kept_cell *cell = &service->cells[i];
 
         if (cell->state == OX_CELL_BUILDING || cell->state == OX_CELL_READY)
-            ox_kept_cell_kill(&service->works, cell);
+            service->works.level->kill(&service->works, cell);
     }
     for (uint32_t i = 0; i < service->slots; i++) {
         if (service->cells[i].state == OX_CELL_DYING)
-            (void)ox_kept_cell_bury(&service->works, &service->cells[i], ox_until_ms(deadline));
+            (void)service->works.level->bury(&service->works, &service->cells[i],
+                                             ox_until_ms(deadline));
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -33,13 +34,46 @@ void ox_store_close(struct ox_store *store)
     ox_close(&store->space);
 }
 
-int ox_tree_of(int fd, int *ret_tree)
+/* The same file or directory in our own mount namespace: the kernel clones no mount of another. It is
+ * found by the name that it has there, and is the same one or none. */
+static int find_here(int fd, int *ret_here)
 {
-    int tree =
-        (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    char link[32], path[4096];
+    struct stat wanted, found;
+    ssize_t size;
+    int here;
 
-    if (tree < 0)
-        return -errno;
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    size = readlink(link, path, sizeof(path));
+    if (size <= 0 || size == (ssize_t)sizeof(path))
+        return size < 0 ? -errno : -ENAMETOOLONG;
+    path[size] = '\0';
+    here = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (here < 0)
+        return errno == ENOENT ? -ESTALE : -errno;
+    if (fstat(fd, &wanted) < 0 || fstat(here, &found) < 0 || wanted.st_dev != found.st_dev ||
+        wanted.st_ino != found.st_ino) {
+        ox_close(&here);
+        return -ESTALE;
+    }
+    *ret_here = here;
+    return 0;
+}
+
+int ox_tree_of(int elsewhere, int fd, int *ret_tree)
+{
+    int here = -1, tree, r = 0;
+
+    if (elsewhere)
+        r = find_here(fd, &here);
+    if (r < 0)
+        return r;
+    tree = (int)syscall(SYS_open_tree, elsewhere ? here : fd, "",
+                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    r = tree < 0 ? -errno : 0;
+    ox_close(&here);
+    if (r < 0)
+        return r;
     *ret_tree = tree;
     return 0;
 }

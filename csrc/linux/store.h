@@ -32,7 +32,8 @@ void ox_store_close(struct ox_store *store);
 int ox_store_tree(struct ox_store *store, struct ox_spaces *spaces, const char *digest, int source,
                   int *ret_tree);
 
-/* A detached mount of the file or directory that is open as fd. */
-int ox_tree_of(int fd, int *ret_tree);
+/* A detached mount of the file or directory that is open as fd. elsewhere: it was opened in another
+ * mount namespace than ours. -ESTALE: there it no longer has the name that it has here. */
+int ox_tree_of(int elsewhere, int fd, int *ret_tree);
 
 #endif

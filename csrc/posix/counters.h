@@ -8,7 +8,8 @@
 
 #include <stdint.h>
 
-/* CPU time of all its processes so far, from cpuacct.usage or cpu.stat. */
+/* CPU time of all its processes so far, from cpuacct.usage or cpu.stat; from /proc/<pid>/stat that of
+ * one process and of those below it that have ended, in ticks. */
 int ox_cgroup_read_cpu_ns(int fd, uint64_t *ret_ns);
 
 /* Processes killed for lack of memory so far, from memory.oom_control (Linux 4.13) or

@@ -51,7 +51,7 @@ static int64_t cpu_used(const struct ox_run *run)
 {
     uint64_t now;
 
-    if (ox_cgroup_read_cpu_ns(run->cpu, &now) < 0 || now < run->cpu_before)
+    if (run->cpu < 0 || ox_cgroup_read_cpu_ns(run->cpu, &now) < 0 || now < run->cpu_before)
         return 0;
     return (int64_t)(now - run->cpu_before);
 }
@@ -120,7 +120,8 @@ static void finish(struct ox_run *run)
     run->ended = 1;
     outcome->wall_ns = ox_now_ns() - run->begun;
     outcome->cpu_ns = cpu_used(run);
-    if (ox_cgroup_read_oom_kills(run->oom, &kills) == 0 && kills >= run->oom_before)
+    if (run->oom >= 0 && ox_cgroup_read_oom_kills(run->oom, &kills) == 0 &&
+        kills >= run->oom_before)
         outcome->oom_kills = (int64_t)(kills - run->oom_before);
     outcome->peak_memory_bytes = -1;
     if (run->peak >= 0 && (run->peak_reset || run->runs_before == 0) &&

@@ -126,8 +126,8 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     ox_run_write_input(run);
 
     stage = OX_STAGE_CGROUP;
-    r = ox_cgroup_read_cpu_ns(run->cpu, &run->cpu_before);
-    if (r == 0)
+    r = run->cpu < 0 ? 0 : ox_cgroup_read_cpu_ns(run->cpu, &run->cpu_before);
+    if (r == 0 && run->oom >= 0)
         r = ox_cgroup_read_oom_kills(run->oom, &run->oom_before);
     if (r < 0)
         goto out;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cells import PROPERTIES
+from ..sandbox import PROPERTIES
 from .channel import EXECUTABLE
 from .crowd import Crowd, Job
 from .ends import classify

@@ -1,4 +1,4 @@
-"""Cells: whom one belongs to, what it is made of, and what it enforces."""
+"""Cells: whom one belongs to, and what it is made of."""
 
 from __future__ import annotations
 
@@ -11,24 +11,13 @@ from typing import Any
 from ..errors import LaunchError
 from ..limits import Limits
 from ..result import Confinement
+from ..sandbox import Sandbox
+from .levels import Demand, demand_of
 from .mounts import Opened, open_place
 from .native import ffi, lib
 from .program import Program
 
-__all__ = ["PROPERTIES", "Cell", "Recipe", "Tenancy", "cell_spec", "confinement", "no_cell"]
-
-#: The properties of a sandbox, in the order in which they are listed.
-PROPERTIES = (
-    "filesystem",
-    "network",
-    "memory_tree",
-    "cpu_tree",
-    "processes",
-    "disk",
-    "whole_tree_kill",
-    "syscalls",
-    "neighbours",
-)
+__all__ = ["Cell", "Recipe", "Tenancy", "cell_spec", "no_cell"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +30,8 @@ class Tenancy:
     processes: int | None
     disk_bytes: int | None
     tenant: str
+    demand: Demand
+    cpu_is_bound: bool
     opened: Opened | None = None
 
     @classmethod
@@ -48,18 +39,20 @@ class Tenancy:
         cls,
         program: Program,
         limits: Limits,
-        runtime: str,
+        box: Sandbox,
         tenant: str,
         opened: Opened | None = None,
     ) -> Tenancy:
         """Return the tenancy of a run."""
         return cls(
             program.identity,
-            runtime,
+            box.runtime,
             limits.memory_bytes,
             limits.processes,
             limits.effective_disk_bytes,
             tenant,
+            demand_of(box),
+            limits.cpu_seconds is not None,
             opened,
         )
 
@@ -71,7 +64,6 @@ class Recipe:
         self.tenancy = tenancy
         #: Held open for the cells to come.
         self.program = program
-        self.confinement = confinement(tenancy)
 
 
 @dataclass(eq=False)
@@ -85,6 +77,7 @@ class Cell:
     recipe: Recipe
     native: Any
     launcher: Any
+    confinement: Confinement
     idle_since: float = field(default=0.0)
     #: Whether the last run began on another processor than its caller's.
     apart: bool = False
@@ -101,7 +94,7 @@ def no_cell() -> Any:
     """A ``struct ox_cell`` that holds nothing: descriptor 0 is somebody else's."""
     return ffi.new(
         "struct ox_cell *",
-        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "usage", "peak", "writable"), -1),
+        dict.fromkeys(("warden", "pidfd", "cpu", "oom", "usage", "peak", "gone", "writable"), -1),
     )
 
 
@@ -145,25 +138,3 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
     spec.mounts, spec.mounts_count = rows, len(mounts) + len(places)
     return spec, kept
-
-
-def confinement(tenancy: Tenancy) -> Confinement:
-    """What a cell enforces: it exists, so every step that makes it succeeded.
-
-    A limit of None was not asked for, so it is neither enforced nor missing; nor is the host's
-    network, which is one of the exceptions that the policy makes.
-    """
-    opened = tenancy.opened
-    asked = {
-        "network": opened is None or not opened.host_network,
-        "memory_tree": tenancy.memory_bytes is not None,
-        "processes": tenancy.processes is not None,
-        "disk": tenancy.disk_bytes is not None,
-    }
-    enforced = tuple(name for name in PROPERTIES if asked.get(name, True))
-    return Confinement(
-        level="namespaces",
-        limits="cgroup",
-        enforced=enforced,
-        exceptions=() if opened is None else opened.exceptions,
-    )

@@ -12,7 +12,9 @@ from typing import Any
 from ..errors import LaunchError, UnsupportedError
 from . import refusals
 from .cells import Cell, Recipe, cell_spec, no_cell
+from .levels import level_number, text_of
 from .native import ffi, lib, stage_name
+from .places import directory_of
 
 __all__ = ["EXECUTABLE", "Answer", "Channel", "GoneError"]
 
@@ -43,7 +45,8 @@ class Answer:
 class Channel:
     """Starts the launcher process when it is first needed; its cells end with it."""
 
-    def __init__(self, uids: tuple[int, int], cells_max: int) -> None:
+    def __init__(self, level: str, uids: tuple[int, int], cells_max: int) -> None:
+        self.level = level
         self._uids = uids
         self._cells_max = cells_max
         #: ``struct ox_launcher`` of the process that runs, None while there is none.
@@ -53,11 +56,11 @@ class Channel:
         """Start the launcher process unless it runs; returns its ``struct ox_launcher``."""
         if self.native is not None:
             return self.native
-        if os.geteuid() != 0:
-            raise refusals.not_root()
         config = ffi.new("struct ox_config *")
+        config.level = level_number(self.level)
         config.uid_base, config.uid_count = self._uids
         config.cells_max = self._cells_max
+        config.directory = os.fsencode(directory_of(self.level))
         native = ffi.new("struct ox_launcher *")
         problem = ffi.new("struct ox_problem *")
         path = os.fsencode(EXECUTABLE)
@@ -65,8 +68,9 @@ class Channel:
             raise refusals.of_launcher(
                 stage_name(problem.error.stage),
                 problem.error.errnum,
-                ffi.string(problem.cause).decode("utf-8", "replace"),
-                ffi.string(problem.remedy).decode("utf-8", "replace"),
+                text_of(problem.cause),
+                text_of(problem.remedy),
+                EXECUTABLE,
             )
         self.native = native
         return native
@@ -115,9 +119,7 @@ class Channel:
 
     def destroy(self, cell: Cell) -> None:
         """Have a cell taken apart; nothing is waited for."""
-        # The cell of a launcher that is gone has ended with it; its number is another's now.
-        if self.native is not None and cell.launcher is self.native:
-            r = lib.ox_cell_destroy(self.native, cell.native)
-            if r < 0:
-                raise GoneError(-r)
+        r = lib.ox_cell_destroy(self.native, cell.native)
         lib.ox_cell_forget(cell.native)
+        if r < 0:
+            raise GoneError(-r)

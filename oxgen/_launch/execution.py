@@ -176,7 +176,7 @@ class Execution:
                 truncated=bool(outcome.truncated),
                 lost=bool(outcome.undelivered),
             ),
-            confinement=lease.cell.recipe.confinement,
+            confinement=lease.cell.confinement,
             limits=plan.limits,
             run_id=order.run_id,
             started_at=self._started_at,

@@ -89,7 +89,7 @@ class Plan:
         self.args = args
         self.sandbox = sandbox
         self.limits = limits
-        self.tenancy = Tenancy.of(program, limits, sandbox.runtime, tenant, opened)
+        self.tenancy = Tenancy.of(program, limits, sandbox, tenant, opened)
         #: Whether the last run of it ended so soon that its caller had better not sleep.
         self.is_short = False
         self._native = ffi.new("struct ox_run_spec *")

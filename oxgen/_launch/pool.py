@@ -18,6 +18,8 @@ from ..limits import MIB
 from . import refusals
 from .cells import Cell, Tenancy
 from .channel import Answer, Channel, GoneError
+from .channels import Channels
+from .levels import confinement
 from .native import lib
 from .program import Program
 from .stock import Stock
@@ -79,7 +81,7 @@ class Pool:
         self.lock = threading.RLock()
         self.stock = Stock(cells=self.cells, ahead=self._ahead, queue=self._queue_bound)
         # More than there are: those that were given up are on their way to the launcher.
-        self._channel = Channel(self._uids, 4 * self.stock.total + 8)
+        self._channels = Channels(self._uids, 4 * self.stock.total + 8)
         self._doomed: list[Cell] = []
         self._jobs: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._thread: threading.Thread | None = None
@@ -131,7 +133,7 @@ class Pool:
     def keep(self, cell: Cell) -> bool:
         """Take back a cell that is proved empty; False when it is of no use any more."""
         with self.lock:
-            if self.closed or cell.launcher is not self._channel.native:
+            if self.closed or self._channels.of(cell) is None:
                 return False
             self.put_back(cell)
             return True
@@ -170,7 +172,7 @@ class Pool:
         future: Future[Any] = Future()
         with self.lock:
             self._check_open()
-            self._jobs.append((lambda: job(self._channel), future))
+            self._jobs.append((lambda: job(self._channels.start(None)[0]), future))
             self._ring()
         return future.result(timeout=2 * _CELL_SECONDS)
 
@@ -197,9 +199,9 @@ class Pool:
 
     def after_fork_in_child(self) -> None:
         """Let go of the parent's cells: they are not ours to end."""
-        cells, channel, bell = list(self.stock.all) + self._doomed, self._channel, self._bell
+        cells, channels, bell = list(self.stock.all) + self._doomed, self._channels, self._bell
         self._reset()
-        channel.forget()
+        channels.forget()
         if bell >= 0:
             os.close(bell)
         for cell in cells:
@@ -264,13 +266,13 @@ class Pool:
     def _round(self, bell: int) -> bool:
         if self.closed:
             return False
-        try:
-            self._act()
-            if self._wait(bell):
-                for answer in self._channel.answers():
-                    self._deliver(answer)
-        except GoneError as gone:
-            self._lost(gone.number)
+        self._act()
+        for channel in self._wait(bell):
+            try:
+                for answer in channel.answers():
+                    self._deliver(channel, answer)
+            except GoneError as gone:
+                self._lost(channel, gone.number)
         self._tend()
         return True
 
@@ -283,17 +285,28 @@ class Pool:
         for job, future in jobs:
             _do(job, future)
         for cell in (*given_up, *evicted):
-            self._channel.destroy(cell)
+            self._destroy(cell)
         for sequence in orders:
-            self._send(sequence)
+            self._order(sequence)
 
-    def _wait(self, bell: int) -> bool:
-        """Wait for the bell, the launcher or the next deadline; True when the launcher has news."""
-        launcher = -1 if self._channel.native is None else self._channel.native.socket
+    def _destroy(self, cell: Cell) -> None:
+        channel = self._channels.of(cell)
+        # The cell of a launcher that is gone has ended with it; its number is another's now.
+        if channel is None:
+            lib.ox_cell_forget(cell.native)
+            return
+        try:
+            channel.destroy(cell)
+        except GoneError as gone:
+            self._lost(channel, gone.number)
+
+    def _wait(self, bell: int) -> list[Channel]:
+        """Wait for the bell, a launcher or the next deadline; returns the launchers with news."""
+        sockets = {one.native.socket: one for one in self._channels.running()}
         poller = select.poll()
         poller.register(bell, select.POLLIN)
-        if launcher >= 0:
-            poller.register(launcher, select.POLLIN)
+        for socket in sockets:
+            poller.register(socket, select.POLLIN)
         with self.lock:
             patience = self._patience()
         news = poller.poll(patience)
@@ -301,7 +314,7 @@ class Pool:
             if self._rung:
                 self._rung = False
                 os.eventfd_read(bell)
-        return any(descriptor == launcher for descriptor, _ in news)
+        return [sockets[descriptor] for descriptor, _ in news if descriptor in sockets]
 
     def _patience(self) -> int:
         """How long nothing needs to be looked at, in milliseconds."""
@@ -317,12 +330,24 @@ class Pool:
             seconds = min(seconds, 0.25)
         return max(1, min(3_600_000, math.ceil(seconds * 1000)))
 
+    def _order(self, sequence: int) -> None:
+        try:
+            self._send(sequence)
+        except GoneError as gone:
+            channel = self.stock.making[sequence].channel
+            assert channel is not None
+            self._lost(channel, gone.number)
+
     def _send(self, sequence: int) -> None:
         making = self.stock.making[sequence]
         making.tries += 1
         making.deadline = time.monotonic() + _CELL_SECONDS
+        tenancy = making.recipe.tenancy
         try:
-            self._channel.request(making.recipe, sequence)
+            channel, better = self._channels.start(tenancy.demand.level)
+            making.channel = channel
+            making.confinement = confinement(tenancy, channel.native, better)
+            channel.request(making.recipe, sequence)
         except OxgenError as refused:
             self._fail(sequence, refused)
 
@@ -332,7 +357,7 @@ class Pool:
             if ticket is not None:
                 ticket.settle(None, failure)
 
-    def _deliver(self, answer: Answer) -> None:
+    def _deliver(self, channel: Channel, answer: Answer) -> None:
         if answer.failure is not None:
             self._fail(answer.sequence, answer.failure)
             return
@@ -340,17 +365,18 @@ class Pool:
             making = self.stock.making.pop(answer.sequence, None)
             if making is None:
                 return  # collected, and ended by that
-            cell = Cell(making.recipe, answer.native, self._channel.native)
+            assert making.confinement is not None
+            cell = Cell(making.recipe, answer.native, channel.native, making.confinement)
             if self.stock.arrived(making, cell):
                 self._dispatch()
 
-    def _lost(self, number: int) -> None:
+    def _lost(self, channel: Channel, number: int) -> None:
         """The launcher is dead: its cells are, and what was asked of it is asked of a new one."""
         with self.lock:
-            for cell in self.stock.clear_idle():
+            for cell in self.stock.clear_idle(channel.native):
                 lib.ox_cell_forget(cell.native)
-            pending = list(self.stock.making)
-        self._channel.stop()
+            pending = [at for at, one in self.stock.making.items() if one.channel is channel]
+        channel.stop()
         for sequence in pending:
             making = self.stock.making[sequence]
             if making.tries >= _TRIES or making.claimant() is None:
@@ -368,14 +394,18 @@ class Pool:
             for ticket in self.stock.queue:
                 if now >= ticket.deadline:
                     ticket.settle(None, self.no_turn())
-            late = any(now >= one.deadline for one in self.stock.making.values())
+            late = {
+                one.channel
+                for one in self.stock.making.values()
+                if one.channel is not None and now >= one.deadline
+            }
             expired = self.stock.expired(self.idle_seconds)
             if expired:
                 self._doomed += expired
                 self._ring()
-        if late:
+        for channel in late:
             # The answer is still to come or never will: this launcher cannot be talked to.
-            self._lost(errno.ETIMEDOUT)
+            self._lost(channel, errno.ETIMEDOUT)
 
     def _end(self, bell: int, failure: OxgenError) -> None:
         with self.lock:
@@ -392,7 +422,7 @@ class Pool:
             lib.ox_cell_forget(cell.native)
         for _, future in jobs:
             future.set_exception(failure)
-        self._channel.stop()
+        self._channels.stop()
         os.close(bell)
 
 

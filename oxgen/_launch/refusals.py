@@ -6,9 +6,8 @@ import errno
 import os
 
 from ..errors import USED_UP, LaunchError, LostError, UnsupportedError
-from .cells import PROPERTIES
 
-__all__ = ["not_root", "of_cell", "of_launcher"]
+__all__ = ["again", "apparmor_profile", "of_cell", "of_launcher"]
 
 #: (stage, property that is not enforced, cause, remedy). Stages that are not listed are faults of a
 #: launch, not of the machine.
@@ -73,7 +72,10 @@ _LAUNCHER = {
     "cgroup_base": ("memory_tree", "cpu_tree", "processes"),
     "uid_range": ("neighbours",),
     "store": ("filesystem",),
+    "user_namespace": ("filesystem", "network", "whole_tree_kill", "neighbours"),
     "scheduling": (),
+    "capabilities": ("filesystem", "whole_tree_kill", "neighbours"),
+    "landlock": ("filesystem",),
 }
 
 #: Answers that mean "not on this machine" rather than "not this time".
@@ -95,21 +97,37 @@ _MACHINE = frozenset(
 )
 
 
-def not_root() -> UnsupportedError:
-    """The level ``namespaces`` of this version needs root."""
+def again(refused: UnsupportedError) -> UnsupportedError:
+    """A new exception that says the same: one that is raised twice would carry both tracebacks."""
     return UnsupportedError(
-        PROPERTIES,
-        f"level 'namespaces' needs root in this version, this process has uid {os.geteuid()}",
-        "run it as root (sudo 0xgenctl ...)",
-        errno=errno.EPERM,
-        stage="launcher",
+        refused.missing,
+        refused.cause,
+        refused.remedy,
+        errno=refused.errno or errno.ENOTSUP,
+        stage=refused.stage,
     )
 
 
-def of_launcher(stage: str, number: int, cause: str, remedy: str) -> LaunchError | UnsupportedError:
-    """The launcher process could not start or could not get what cells need."""
+def apparmor_profile(path: str) -> str:
+    """Return the command that gives the launcher at ``path`` a profile which allows it namespaces.
+
+    Ubuntu since 23.10 lets only programs that have one use the user namespaces that they make.
+    """
+    name = "/etc/apparmor.d/oxgen"
+    text = f'abi <abi/4.0>,\\nprofile oxgen "{path}" flags=(unconfined) {{\\n  userns,\\n}}\\n'
+    return f"as root: printf '{text}' > {name} && apparmor_parser -r {name}"
+
+
+def of_launcher(
+    stage: str, number: int, cause: str, remedy: str, path: str
+) -> LaunchError | UnsupportedError:
+    """The launcher process at ``path`` could not start or could not get what cells need."""
+    if stage == "user_namespace" and cause.startswith("AppArmor"):
+        remedy = apparmor_profile(path)
     if number in USED_UP:  # no fault of the machine: the error knows the remedy
         return LaunchError(stage, number, cause)
+    if number in (errno.ENOTSUP, errno.ENOSYS) and stage not in _LAUNCHER:
+        return UnsupportedError((), cause, remedy, errno=number, stage=stage)
     if stage in _LAUNCHER:
         return UnsupportedError(_LAUNCHER[stage], cause, remedy, errno=number, stage=stage)
     return LaunchError(stage, number, cause, remedy=remedy)
@@ -121,6 +139,15 @@ def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
         missing, cause, remedy = _CELL[stage]
         return UnsupportedError(
             missing, f"{cause} ({os.strerror(number)})", remedy, errno=number, stage=stage
+        )
+    if number == errno.ENOSYS:
+        return UnsupportedError(
+            (),
+            f"this kernel, or a filter around this process, lacks a system call of stage {stage}",
+            "use Linux 5.10 or later; in a container, a seccomp profile that allows"
+            " open_tree, move_mount, fsopen, fsmount and close_range",
+            errno=number,
+            stage=stage,
         )
     if stage in ("launcher", "warden"):
         return LostError(stage, number, "the launcher or the cell ended before it was ready")

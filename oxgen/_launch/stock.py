@@ -119,10 +119,12 @@ class Stock:
                 del self.idle[tenancy]
         return gone
 
-    def clear_idle(self) -> list[Cell]:
-        """Take out all cells that wait for a run."""
-        cells = [cell for line in self.idle.values() for cell in line]
-        self.idle.clear()
+    def clear_idle(self, launcher: object = None) -> list[Cell]:
+        """Take out the cells that wait for a run: of this launcher, or all of them."""
+        cells = []
+        for line in self.idle.values():
+            cells += [one for one in line if launcher is None or one.launcher is launcher]
+            line[:] = [one for one in line if launcher is not None and one.launcher is not launcher]
         for cell in cells:
             self.all.discard(cell)
         return cells

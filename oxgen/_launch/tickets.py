@@ -13,6 +13,8 @@ from ..errors import OxgenError, UsageError
 from .cells import Cell, Recipe
 
 if TYPE_CHECKING:
+    from ..result import Confinement
+    from .channel import Channel
     from .pool import Pool
 
 __all__ = ["Making", "Ticket"]
@@ -111,13 +113,16 @@ class Ticket:
 class Making:
     """A cell that the launcher has been asked for."""
 
-    __slots__ = ("deadline", "recipe", "ticket", "tries")
+    __slots__ = ("channel", "confinement", "deadline", "recipe", "ticket", "tries")
 
     def __init__(self, recipe: Recipe, ticket: Ticket | None) -> None:
         self.recipe = recipe
         self.ticket = None if ticket is None else weakref.ref(ticket)
         self.deadline = math.inf
         self.tries = 0
+        #: Whom it was asked of, and what the cell will enforce; both None until then.
+        self.channel: Channel | None = None
+        self.confinement: Confinement | None = None
 
     def claimant(self) -> Ticket | None:
         """Return who waits for this very cell."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_args
 
 import click
 
-from ..errors import UnsupportedError, UsageError
+from ..errors import UsageError
 from ..limits import Limits
-from ..sandbox import Runtime
+from ..sandbox import LEVELS, PROPERTIES, Enforce, Runtime, Sandbox
 
 __all__ = [
     "Bound",
@@ -22,13 +22,14 @@ __all__ = [
     "FileName",
     "InsidePath",
     "Label",
-    "Level",
     "Named",
     "Seconds",
     "Size",
+    "confinement_options",
     "limit_options",
     "limits_from",
     "runtime_option",
+    "sandbox_from",
     "status_options",
     "task_option",
     "trust_root_option",
@@ -201,8 +202,6 @@ class Environment(_ParamType):
         name, equals, text = str(value).partition("=")
         if not equals:
             self.fail(f"{value!r} has no '='; accepted: NAME=VALUE.", param, ctx)
-        from ..sandbox import Sandbox
-
         try:
             Sandbox(env={name: text})
         except UsageError as exc:
@@ -210,24 +209,57 @@ class Environment(_ParamType):
         return name, text
 
 
-class Level(_ParamType):
-    """A level of isolation. One of another build is refused later, with a record of the run."""
+def confinement_options(command: F) -> F:
+    """Add ``--level``, ``--enforce`` and ``--enforce-except``.
 
-    name = "level"
-    #: What this build has.
-    accepted: Final = ("namespaces",)
+    The command gets ``confinement``: those that were given, as arguments of ``Sandbox``.
+    """
+    for name, kind, metavar, text in (
+        (
+            "--enforce-except",
+            click.Choice(PROPERTIES),
+            "P",
+            "start although the property P cannot be enforced here (repeatable)",
+        ),
+        (
+            "--enforce",
+            click.Choice([choice.value for choice in Enforce]),
+            None,
+            "refuse to start without a property, or start and list what is missing"
+            "  [default: require]",
+        ),
+        (
+            "--level",
+            click.Choice(LEVELS),
+            None,
+            "accept this level of isolation only  [default: namespaces, else chroot]",
+        ),
+    ):
+        command = click.option(
+            name,
+            type=kind,
+            metavar=metavar,
+            multiple=name == "--enforce-except",
+            help=text,
+            callback=_collect_confinement,
+            expose_value=False,
+        )(command)
+    return command
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from ..sandbox import Sandbox
 
-        try:
-            Sandbox(level=str(value))
-        except UsageError:
-            accepted = ", ".join(self.accepted)
-            self.fail(f"{value!r} is refused; accepted: {accepted}.", param, ctx)
-        except UnsupportedError:
-            return str(value)
-        return str(value)
+def _collect_confinement(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if not value or param.name is None:
+        return
+    given = ctx.meta.setdefault("oxgen.confinement", {})
+    given[param.name] = Enforce(value) if param.name == "enforce" else value
+
+
+def sandbox_from(ctx: click.Context, base: Sandbox | None = None, **values: Any) -> Sandbox:
+    """Return ``base`` with these values and the confinement of the command line put in."""
+    import dataclasses
+
+    given = ctx.meta.get("oxgen.confinement", {})
+    return dataclasses.replace(base or Sandbox(), **values, **given)
 
 
 class InsidePath(_ParamType):
@@ -236,8 +268,6 @@ class InsidePath(_ParamType):
     name = "directory"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from ..sandbox import Sandbox
-
         try:
             Sandbox(cwd=str(value))
         except UsageError:

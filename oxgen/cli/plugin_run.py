@@ -16,8 +16,10 @@ from ..errors import CaptureError, IntegrityError, LaunchError, OxgenError, Usag
 from .copies import copies_of, copy_options
 from .options import (
     FileName,
+    confinement_options,
     limit_options,
     limits_from,
+    sandbox_from,
     status_options,
     task_option,
     trust_root_option,
@@ -101,6 +103,7 @@ class _PluginRun(click.Command):
     help="append who was granted and refused what to this file",
 )
 @copy_options
+@confinement_options
 @trust_root_option
 @task_option
 @status_options
@@ -336,6 +339,7 @@ class _Job:
         self.launched = True
         return process.run(
             [path, *self._args],
+            sandbox=sandbox_from(self._ctx),
             limits=self.limits,
             task_id=self._task_id,
             files=self.copies.files,
@@ -403,6 +407,7 @@ class _Job:
             broker=broker,
             token=token,
             limits=self.limits,
+            sandbox=sandbox_from(self._ctx),
             args=self._args,
             task_id=self._task_id,
             run_id=run_id,

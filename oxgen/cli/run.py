@@ -14,10 +14,11 @@ from .options import (
     Environment,
     InsidePath,
     Label,
-    Level,
+    confinement_options,
     limit_options,
     limits_from,
     runtime_option,
+    sandbox_from,
     status_options,
     task_option,
 )
@@ -51,12 +52,7 @@ too: programs read the status object (--json-status-fd).
 )
 @limit_options(defaults=True)
 @runtime_option
-@click.option(
-    "--level",
-    type=Level(),
-    metavar=f"[{'|'.join(Level.accepted)}]",
-    help="accept this level of isolation only  [default: the strongest]",
-)
+@confinement_options
 @click.option(
     "--env", "env", type=Environment(), multiple=True, metavar="K=V", help="set a variable inside"
 )
@@ -80,7 +76,6 @@ too: programs read the status object (--json-status-fd).
 def run(
     ctx: click.Context,
     runtime: Runtime,
-    level: str | None,
     env: tuple[tuple[str, str], ...],
     cwd: str,
     mounts: tuple[Mount, ...],
@@ -104,7 +99,6 @@ def run(
     if not command[0]:
         raise click.UsageError("CMD is empty; accepted: a path, or a name to look up in PATH", ctx)
     from .. import process
-    from ..sandbox import Sandbox
 
     copies = copies_of(ctx)
     sink = StatusSink(status_descriptor, on_stdout=json_stdout)
@@ -113,9 +107,9 @@ def run(
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(advice_for("run"))
-            sandbox = Sandbox(
+            sandbox = sandbox_from(
+                ctx,
                 runtime=runtime,
-                level=level,
                 env=dict(env),
                 cwd=cwd,
                 mounts=mounts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from .. import _launch
 from ..errors import UsageError
@@ -39,15 +40,17 @@ def run_plugin(
     task_id: str | None = None,
     run_id: str | None = None,
     launcher: _launch.Launcher | None = None,
+    sandbox: Sandbox | None = None,
 ) -> Completed:
     """Run an approved plugin to its end and return how it ended.
 
     What starts is the sealed object that ``approve`` hashed. ``limits`` None takes the manifest's,
-    else the default. The broker serves in a thread of its own from the plugin's first byte on;
-    ``token`` must be bound to ``run_id``. A plugin whose manifest lists no capability can do
-    without a broker and a token: then its descriptor 3 and both variables are missing. ``files``
-    and ``collect`` are as for ``oxgen.run``. Raises as
-    ``oxgen.run`` does, ``UsageError`` where a broker is missing, and what ``serve`` raised.
+    else the default; of ``sandbox`` all holds but the runtime, which is the manifest's. The broker
+    serves in a thread of its own from the plugin's first byte on; ``token`` must be bound to
+    ``run_id``. A plugin whose manifest lists no capability can do without a broker and a token:
+    then its descriptor 3 and both variables are missing. ``files`` and ``collect`` are as for
+    ``oxgen.run``. Raises as ``oxgen.run`` does, ``UsageError`` where a broker is missing, and what
+    ``serve`` raised.
     """
     if not isinstance(approved, Approved):
         raise UsageError(f"a plugin must have been approved, got {approved!r}")
@@ -69,7 +72,7 @@ def run_plugin(
     program = _program(approved)
     bounds = limits or manifest.limits or _LIMITS
     plan = _launch.plan_of(
-        program, request.words, _sandbox(manifest.runtime), bounds, request.tenant
+        program, request.words, _sandbox(manifest.runtime, sandbox), bounds, request.tenant
     )
     order = _launch.Order(
         program=program,
@@ -118,5 +121,5 @@ def _program(approved: Approved) -> _launch.Program:
 
 
 @functools.lru_cache(maxsize=8)
-def _sandbox(runtime: Runtime) -> Sandbox:
-    return Sandbox(runtime=runtime)
+def _sandbox(runtime: Runtime, base: Sandbox | None) -> Sandbox:
+    return replace(base or Sandbox(), runtime=runtime)

@@ -103,19 +103,14 @@ def test_file_that_is_not_executable_is_126_and_never_ran(ctl, tmp_path: Path) -
     assert status_of(result)["phase"] in ("setup", "exec")
 
 
-def test_level_that_this_build_lacks_is_125_with_a_remedy(ctl) -> None:
-    result = ctl("run", "--json", "--level", "landlock", "--", "/bin/true")
-    status = status_of(result)
-    assert result.returncode == 125
-    assert (status["phase"], status["error"]["remedy"] != "") == ("setup", True)
-
-
-def test_remedy_for_a_level_that_this_build_lacks_can_be_typed(ctl) -> None:
-    result = ctl("run", "--json", "--level", "chroot", "--", "/bin/true")
-    assert result.returncode == 125
-    assert status_of(result)["error"]["remedy"] == "use --level namespaces, or leave --level out"
-    assert "None" not in result.stderr
-    assert ctl("run", "--level", "namespaces", "--", "/bin/sh", "-c", ":").returncode == 0
+def test_enforcement_is_what_the_command_line_says(ctl) -> None:
+    result = ctl(
+        "run", "--json", "--level", "namespaces", "--enforce", "best-effort",
+        "--enforce-except", "disk", "--enforce-except", "network", "--", "/bin/true",
+    )  # fmt: skip
+    assert result.returncode == 0
+    box = status_of(result)["confinement"]
+    assert (box["level"], box["missing"], box["weaker"]) == ("namespaces", [], [])
 
 
 def test_remedy_for_a_script_without_its_first_line_can_be_typed(ctl, tmp_path: Path) -> None:

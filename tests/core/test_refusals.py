@@ -260,7 +260,7 @@ def test_spawn_without_descriptors_is_refused_and_leaves_none(spare: int, pause:
 
 def planned(path: str, tenant: str) -> tuple[_launch.Program, Tenancy]:
     program = _launch.open_program(path, "auto")
-    return program, Tenancy.of(program, oxgen.Limits(), "auto", tenant)
+    return program, Tenancy.of(program, oxgen.Limits(), oxgen.Sandbox(), tenant)
 
 
 def test_a_request_that_is_refused_ends_no_other_run(pause: str) -> None:

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from oxgen import Sandbox, UnsupportedError, UsageError
+from oxgen import Enforce, Sandbox, UnsupportedError, UsageError
 
 
 @pytest.mark.parametrize("bad", ["node", "", "STATIC", None, 3])
@@ -20,19 +20,19 @@ def test_a_known_runtime_is_accepted(good: str) -> None:
     assert Sandbox(runtime=good).runtime == good  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("level", ["chroot", "landlock", "seatbelt", "job"])
-def test_a_level_of_another_version_is_unsupported(level: str) -> None:
-    with pytest.raises(UnsupportedError, match="not in this build"):
+@pytest.mark.parametrize("level", ["seatbelt", "job"])
+def test_a_level_of_another_system_is_unsupported(level: str) -> None:
+    with pytest.raises(UnsupportedError, match="another operating system"):
         Sandbox(level=level)
 
 
 def test_an_unknown_level_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="'namespaces' or None"):
+    with pytest.raises(UsageError, match="namespaces, chroot, landlock or None"):
         Sandbox(level="strong")
 
 
-@pytest.mark.parametrize("level", ["namespaces", None])
-def test_the_level_of_this_version_is_accepted(level: str | None) -> None:
+@pytest.mark.parametrize("level", ["namespaces", "chroot", "landlock", None])
+def test_a_level_of_this_system_is_accepted(level: str | None) -> None:
     assert Sandbox(level=level).level == level
 
 
@@ -72,3 +72,27 @@ def test_a_sandbox_is_a_value_that_its_maker_cannot_change_later() -> None:
     assert hash(box) == hash(Sandbox(env={"A": "1"}))
     with pytest.raises(TypeError):
         box.env["A"] = "3"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("bad", ["require", None, True])
+def test_enforcement_is_one_of_two_values(bad: object) -> None:
+    with pytest.raises(UsageError, match="must be Enforce"):
+        Sandbox(enforce=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", ["memory_tree", ("memory",), ("groups",), (None,), 5])
+def test_only_properties_can_be_waived(bad: object) -> None:
+    with pytest.raises(UsageError, match="enforce_except"):
+        Sandbox(enforce_except=bad)  # type: ignore[arg-type]
+
+
+def test_waivers_are_a_set_whatever_their_order() -> None:
+    one = Sandbox(enforce_except=("disk", "network"))
+    assert one == Sandbox(enforce_except=("network", "disk", "disk"))
+    assert one.enforce_except == ("network", "disk")
+
+
+def test_enforcement_survives_the_way_to_another_process() -> None:
+    box = Sandbox(level="landlock", enforce=Enforce.BEST_EFFORT, enforce_except=("disk",))
+    assert pickle.loads(pickle.dumps(box)) == box
+    assert box != Sandbox(level="landlock", enforce_except=("disk",))
