@@ -184,12 +184,15 @@ def with_launcher(
 
 started: list[int] = []
 
+#: By name: without one, what fails here would make another level serve.
+BOX = oxgen.Sandbox(level="namespaces")
+
 
 def attempt(program: str) -> OSError | None:
     """Run it in a launcher of its own; the exception, or None if it ran."""
     with oxgen.Launcher(cells=1) as launcher:
         try:
-            oxgen.run([program], launcher=launcher, capture_output=True)
+            oxgen.run([program], sandbox=BOX, launcher=launcher, capture_output=True)
         except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
             return failed
         finally:
@@ -259,7 +262,7 @@ def test_a_warden_that_cannot_go_on_is_a_lost_run_and_no_failed_launch(
 ) -> None:
     with_launcher("pwrite", 1, errno.EXDEV)  # type: ignore[operator]
     with oxgen.Launcher(cells=1) as launcher:
-        done = oxgen.run([programs["static"]], launcher=launcher, capture_output=True)
+        done = oxgen.run([programs["static"]], sandbox=BOX, launcher=launcher, capture_output=True)
     assert (done.termination.reason, done.termination.certain) == ("lost", False)
 
 
