@@ -144,8 +144,9 @@ static int try_ids(struct ox_works *works, const struct ox_config *config,
     (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause),
                    "processes cannot take the uids of the range %u+%u: %s", config->uid_base,
                    config->uid_count, strerror(-r));
-    (void)snprintf(ret_problem->remedy, sizeof(ret_problem->remedy),
-                   "name a range that this container maps (/proc/self/uid_map) and nobody else uses");
+    (void)snprintf(
+        ret_problem->remedy, sizeof(ret_problem->remedy),
+        "name a range that this container maps (/proc/self/uid_map) and nobody else uses");
     return r;
 }
 

@@ -229,9 +229,9 @@ static void lift_process_limit(void)
 {
     for (uint32_t i = 0; i < request.head.rlimits_count; i++) {
         if (request.head.rlimits[i].resource == RLIMIT_NPROC)
-            request.head.rlimits[i] = (struct ox_wire_rlimit){
-                .resource = RLIMIT_NPROC, .soft = RLIM_INFINITY, .hard = RLIM_INFINITY
-            };
+            request.head.rlimits[i] = (struct ox_wire_rlimit){ .resource = RLIMIT_NPROC,
+                                                               .soft = RLIM_INFINITY,
+                                                               .hard = RLIM_INFINITY };
     }
 }
 

@@ -410,13 +410,13 @@ with oxgen.Launcher(cells=1) as launcher:
     assert contained(text, place / "dweller") == [True, False]
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/usr/bin/python3"), reason="needs-python: /usr/bin/python3"
-)
+@pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="needs-python: /usr/bin/python3")
 def test_python_runs_in_it(place: Path) -> None:
     script = place / "script.py"
     script.write_text(
-        "#!/usr/bin/python3\nimport json, os; print(json.dumps([os.getcwd(), os.environ['HOME']]))\n"
+        "#!/usr/bin/python3\n"
+        "import json, os\n"
+        "print(json.dumps([os.getcwd(), os.environ['HOME']]))\n"
     )
     text = """
 done = oxgen.run([arguments[0]], sandbox=box("chroot"), capture_output=True)

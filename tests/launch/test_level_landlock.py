@@ -191,9 +191,7 @@ def test_it_cannot(name: str, reached: tuple[dict[str, int], dict[str, int]]) ->
 
 
 @pytest.mark.parametrize("name", sorted(set(REFUSED) - WITHOUT_CONTROL))
-def test_control_outside_it_can(
-    name: str, reached: tuple[dict[str, int], dict[str, int]]
-) -> None:
+def test_control_outside_it_can(name: str, reached: tuple[dict[str, int], dict[str, int]]) -> None:
     assert reached[1][name] == 0
 
 
@@ -314,9 +312,7 @@ say(victim.wait())
     assert as_user(text, place / "dweller") == -9
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/usr/bin/python3"), reason="needs-python: /usr/bin/python3"
-)
+@pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="needs-python: /usr/bin/python3")
 def test_python_runs_in_it(place: Path) -> None:
     script = place / "script.py"
     script.write_text(
