@@ -44,8 +44,7 @@ enum ox_cell_state {
 #define OX_WORKS_NONE \
     { \
         .ids.lock = -1, .store.directory = -1, .store.space = -1, .nets.home = -1, \
-        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1, \
-        .base = OX_PLAIN_BASE_NONE \
+        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1, .base = OX_PLAIN_BASE_NONE \
     }
 
 /* Cgroups, for levels that have them: afterwards works->holds says whether there are any, and

@@ -22,7 +22,7 @@ struct ox_jail_spec {
     uint32_t features;
     int64_t disk_bytes;
     int64_t memory_bytes; /* of each process, where no cgroup holds them together; -1: no bound */
-    int is_placed; /* we are in a copy of the space of ox_jail_space() */
+    int is_placed;        /* we are in a copy of the space of ox_jail_space() */
 };
 
 /* Where the root of a plugin is inside the cell. It is not the root of the mount namespace,

@@ -125,7 +125,31 @@ static int check_capabilities(struct ox_problem *ret_problem)
                                      "run as root; a container has them unless they were dropped");
 }
 
-/* The directory of uid locks is there already. /run may be mounted noexec. */
+/* The real steps, with a pair that nobody has: a container may have its own map of uids. */
+static int try_ids(struct ox_works *works, const struct ox_config *config,
+                   struct ox_problem *ret_problem)
+{
+    struct ox_id_pair pair;
+    int r = ox_ids_take(&works->ids, &pair);
+
+    if (r == -EAGAIN)
+        return 0; /* all are in use: so they can be taken */
+    if (r == 0) {
+        r = ox_uid_kill(pair.warden, pair.plugin);
+        ox_ids_release(&works->ids, &pair);
+    }
+    if (r == 0)
+        return 0;
+    refuse(ret_problem, OX_STAGE_UID_RANGE, r, "", "");
+    (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause),
+                   "processes cannot take the uids of the range %u+%u: %s", config->uid_base,
+                   config->uid_count, strerror(-r));
+    (void)snprintf(
+        ret_problem->remedy, sizeof(ret_problem->remedy),
+        "name a range that this container maps (/proc/self/uid_map) and nobody else uses");
+    return r;
+}
+
 static int open_chroot(struct ox_works *works, const struct ox_config *config,
                        struct ox_problem *ret_problem)
 {
@@ -133,6 +157,9 @@ static int open_chroot(struct ox_works *works, const struct ox_config *config,
 
     if (r == 0)
         r = ox_ids_open(config, &works->ids, ret_problem);
+    if (r == 0)
+        r = try_ids(works, config, ret_problem);
+    /* The directory of uid locks is there already. */
     if (r == 0)
         r = open_common(works, config->directory[0] != '\0' ? config->directory : "/run/oxgen",
                         ret_problem);

@@ -19,8 +19,8 @@ struct ox_plain_base {
     }
 
 /* Make it below the directory `below`, which must belong to us and be writable by nobody else, and
- * remove there what dead launchers left; what takes longer than sweep_ms goes on beside us. -EACCES: programs cannot be started
- * from there (noexec); -EPERM: it is not ours alone. */
+ * remove there what dead launchers left; what takes longer than sweep_ms goes on beside us. -EACCES:
+ * programs cannot be started from there (noexec); -EPERM: it is not ours alone. */
 int ox_plain_base_open(const char *below, int sweep_ms, struct ox_plain_base *ret);
 
 /* Remove it; a process that nobody waits for does so with what is left in it. */

@@ -231,8 +231,13 @@ static int fill_program(int directory, const struct ox_cell_request *request)
 {
     char path[OX_ENTRY_MAX + 8];
     const char *name;
+    struct stat what;
     int parent, r;
 
+    if (fstat(request->program, &what) < 0)
+        return -errno;
+    if (what.st_size > OX_STORE_BYTES)
+        return -EFBIG; /* a file of holes becomes as large as it says */
     (void)snprintf(path, sizeof(path), "bin/%s", request->entry);
     parent = enter_parent(directory, path, &name);
     if (parent < 0)

@@ -1,4 +1,5 @@
-/* The warden: the first process of a cell, pid 1 of it where there is a pid namespace. It launches, kills and reaps; it holds nothing else. */
+/* The warden: the first process of a cell, pid 1 of it where there is a pid namespace. It launches, kills
+ * and reaps; it holds nothing else. */
 #ifndef OX_WARDEN_H
 #define OX_WARDEN_H
 

@@ -14,8 +14,8 @@ _LONGEST = 255
 def directory_of(level: str) -> str:
     """Return the directory below which a launcher of this level makes its own; "" for its default.
 
-    Root's is /run/oxgen. An ordinary user's is XDG_RUNTIME_DIR, else tmp in the home directory, which
-    is made if need be; whether it will do, the launcher finds out.
+    Root's is /run/oxgen. An ordinary user's is XDG_RUNTIME_DIR, else tmp in the home directory,
+    which is made if need be; whether it will do, the launcher finds out.
     """
     if level != "landlock" or os.geteuid() == 0:
         return ""

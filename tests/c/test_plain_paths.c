@@ -8,9 +8,9 @@
 static int a_program_and_its_places_get_the_prefix(void)
 {
     struct ox_step_plan plan = { .path = "/bin/scan", .cwd = "/workspace" };
-    char *strings[] = { (char *)"/bin/scan", (char *)"/tmp/argument", NULL, (char *)"HOME=/home/plugin",
-                        (char *)"PATH=/bin", (char *)"TMPDIR=/tmp", (char *)"OTHER=/tmp",
-                        (char *)"TMP=relative", NULL };
+    char *strings[] = { (char *)"/bin/scan",         (char *)"/tmp/argument", NULL,
+                        (char *)"HOME=/home/plugin", (char *)"PATH=/bin",     (char *)"TMPDIR=/tmp",
+                        (char *)"OTHER=/tmp",        (char *)"TMP=relative",  NULL };
 
     CHECK_EQUAL(ox_paths_prefix("/run/x", "/bin/scan", &plan, strings), 0);
     CHECK(strcmp(plan.path, "/run/x/bin/scan") == 0);
@@ -30,7 +30,7 @@ static int a_script_is_found_behind_its_interpreter(void)
 {
     struct ox_step_plan plan = { .path = "/bin/python3", .cwd = "/tmp" };
     char *strings[] = { (char *)"/bin/python3", (char *)"-I", (char *)"/bin/script",
-                        (char *)"/bin/script", NULL, NULL };
+                        (char *)"/bin/script",  NULL,         NULL };
 
     CHECK_EQUAL(ox_paths_prefix("/run/x", "/bin/script", &plan, strings), 0);
     CHECK(strcmp(plan.path, "/bin/python3") == 0);

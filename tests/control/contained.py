@@ -1,4 +1,4 @@
-"""Hosts in namespaces that are thrown away: as root of an ordinary container, or as nobody in particular.
+"""Hosts in namespaces that are thrown away: as an ordinary container's root, or as nobody at all.
 
 A host is a Python text of its own that prints what it has found as JSON. It is process 1 of a pid
 namespace: whatever it runs cannot reach a process of the machine, and ends with it.
@@ -19,10 +19,10 @@ from . import programs
 __all__ = ["CONTAINER", "USER", "contained", "dweller"]
 
 #: What an ordinary container leaves to its root.
-CONTAINER = (
-    "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,"
-    "sys_chroot,mknod,audit_write,setfcap"
-).split(",")
+CONTAINER = [
+    *("chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap"),
+    *("net_bind_service", "net_raw", "sys_chroot", "mknod", "audit_write", "setfcap"),
+]
 
 #: A uid that nobody has.
 USER = 54321

@@ -1,7 +1,7 @@
 """Landlock holds what the mounts and the network namespace of a cell hold, when those do not.
 
-A copy of the launcher is linked whose cells have their first wall open (opened.c). Hosts of it run in
-mount and network namespaces that are thrown away.
+A copy of the launcher is linked whose cells have their first wall open (opened.c). Hosts of it run
+in mount and network namespaces that are thrown away.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from control import programs
 
 pytestmark = pytest.mark.root

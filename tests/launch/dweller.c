@@ -89,7 +89,8 @@ static int look(void)
     (void)syscall(SYS_capget, header, caps);
     (void)getrlimit(RLIMIT_NPROC, &processes);
     printf("ruid=%u\neuid=%u\nsuid=%u\nrgid=%u\negid=%u\nsgid=%u\n", r, e, s, rg, eg, sg);
-    printf("groups=%d\ncapabilities=%u\n", getgroups(64, groups), caps[0] | caps[1] | caps[3] | caps[4]);
+    printf("groups=%d\ncapabilities=%u\n", getgroups(64, groups),
+           caps[0] | caps[1] | caps[3] | caps[4]);
     printf("no_new_privs=%d\nfilter=%d\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
            prctl(PR_GET_SECCOMP, 0, 0, 0, 0));
     printf("pid=%d\nparent=%d\nprocesses=%lld\n", getpid(), getppid(),

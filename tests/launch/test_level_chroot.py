@@ -101,6 +101,25 @@ except (oxgen.UnsupportedError, oxgen.LaunchError) as refused:
     assert "CAP_SYS_CHROOT" in message
 
 
+def test_a_uid_range_that_the_container_does_not_map_is_named(place: Path) -> None:
+    text = """
+inner = '''
+import sys, oxgen
+box = oxgen.Sandbox(level="chroot", enforce=oxgen.Enforce.BEST_EFFORT)
+try:
+    oxgen.run([sys.argv[1], "look"], sandbox=box)
+    print("it ran")
+except oxgen.UnsupportedError as refused:
+    print(refused.stage, "/proc/self/uid_map" in refused.remedy or str(refused))
+'''
+done = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+                       'mount -t tmpfs -o mode=755 tmpfs /run/oxgen && exec "$@"', "sh",
+                       sys.executable, "-c", inner, arguments[0]], capture_output=True, text=True)
+say([done.stdout, done.stderr])
+"""
+    assert contained(text, place / "dweller") == ["uid_range True\n", ""]
+
+
 CHOOSE = """
 done = oxgen.run([arguments[0], "look"], sandbox=box(None), capture_output=True)
 say([done.confinement.level, pairs(done.stdout.decode())["capabilities"]])
@@ -395,7 +414,9 @@ with oxgen.Launcher(cells=1) as launcher:
 def test_python_runs_in_it(place: Path) -> None:
     script = place / "script.py"
     script.write_text(
-        "#!/usr/bin/python3\nimport json, os; print(json.dumps([os.getcwd(), os.environ['HOME']]))\n"
+        "#!/usr/bin/python3\n"
+        "import json, os\n"
+        "print(json.dumps([os.getcwd(), os.environ['HOME']]))\n"
     )
     text = """
 done = oxgen.run([arguments[0]], sandbox=box("chroot"), capture_output=True)

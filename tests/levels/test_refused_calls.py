@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import oxgen
+from oxgen._launch import refusals
 from oxgen.sandbox import PROPERTIES
 
 REFUSING = Path(__file__).resolve().parent.parent / "core" / "refusing.c"
@@ -111,3 +113,13 @@ def test_what_apparmor_does_is_named(attempt: Callable[..., Any]) -> None:
     """As on Ubuntu 23.10 and later: unshare succeeds, and what follows is refused."""
     answer = attempt(f"mount={errno.EPERM}")
     assert (answer["kind"], answer["stage"]) == ("UnsupportedError", "user_namespace")
+
+
+def test_the_remedy_for_apparmor_is_a_profile_for_the_launcher_alone() -> None:
+    cause = "AppArmor lets programs without a profile do nothing in user namespaces"
+    refused = refusals.of_launcher(
+        "user_namespace", errno.EPERM, cause, "", "/opt/some where/oxgen/_launcher"
+    )
+    assert isinstance(refused, oxgen.UnsupportedError)
+    assert 'profile oxgen "/opt/some where/oxgen/_launcher"' in refused.remedy
+    assert "userns," in refused.remedy and "sysctl" not in refused.remedy
