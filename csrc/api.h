@@ -40,6 +40,7 @@ enum ox_stage {
     OX_STAGE_ETC,
     OX_STAGE_SEAL,
     OX_STAGE_PIVOT,
+    OX_STAGE_LANDLOCK,
     OX_STAGE_WARDEN_DESCRIPTORS,
     OX_STAGE_WARDEN_RLIMITS,
     OX_STAGE_CAPABILITIES,
@@ -159,7 +160,8 @@ enum ox_property {
 enum ox_weakness {
     OX_WEAKER_GROUPS = 1, /* programs keep the caller's supplementary groups */
     OX_WEAKER_UID = 2, /* all cells have the caller's uid: they share its budgets in the kernel */
-    OX_WEAKER_DEVICES = 4 /* /dev has the host's own nodes */
+    OX_WEAKER_DEVICES = 4, /* /dev has the host's own nodes */
+    OX_WEAKER_WALL = 8     /* there is no Landlock as a second wall */
 };
 
 /* Fixed when a launcher starts; no later request widens it. */
@@ -168,6 +170,8 @@ struct ox_config {
     uint32_t uid_base;
     uint32_t uid_count;
     uint32_t cells_max;
+    /* Where cells without a mount namespace have their directories; "": in /run/oxgen, which is root's. */
+    char directory[256];
 };
 
 struct ox_launcher {
@@ -266,6 +270,7 @@ struct ox_cell {
     int oom;
     int usage;
     int peak;
+    int gone; /* a pidfd that ends when no process of the cell is left; -1: that of the warden does */
     int writable; /* the directory that holds the writable directories, O_PATH */
     int listener; /* with notes: see ox_notice_receive(); else -1 */
     uint32_t runs;

@@ -31,6 +31,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_ETC] = "etc",
     [OX_STAGE_SEAL] = "seal",
     [OX_STAGE_PIVOT] = "pivot",
+    [OX_STAGE_LANDLOCK] = "landlock",
     [OX_STAGE_WARDEN_DESCRIPTORS] = "warden_descriptors",
     [OX_STAGE_WARDEN_RLIMITS] = "warden_rlimits",
     [OX_STAGE_CAPABILITIES] = "capabilities",

@@ -79,7 +79,8 @@ enum ox_counter {
     OX_COUNTER_OOM = 2,
     OX_COUNTER_USAGE = 4,
     OX_COUNTER_PEAK = 8,
-    OX_COUNTERS = 15
+    OX_COUNTER_GONE = 16, /* no counter: see struct ox_cell */
+    OX_COUNTERS = 31
 };
 
 /* In the order in which cells become ready. Descriptors on success: warden, pidfd, writable, one for

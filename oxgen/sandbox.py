@@ -121,7 +121,8 @@ class Sandbox:
 
     Three fields take something away, and each run's record says so (``Confinement.exceptions``):
     ``mounts`` shows files of the host; ``network`` "host" leaves the run in the network of whoever
-    launches it; ``exec_tmp`` lets it execute files that it has written.
+    launches it; ``exec_tmp`` lets it execute files that it has written. Level ``namespaces`` alone
+    has them.
 
     ``syscalls`` is ``default``, ``strict``, a ``Policy``, or the path of an OCI profile, which
     is read here and becomes a ``Policy``. All of them but ``default`` narrow ``default`` further;

@@ -17,6 +17,7 @@
 #include "../posix/system.h"
 #include "../wire.h"
 #include "dev.h"
+#include "jail_wall.h"
 #include "missing.h"
 #include "rlimits.h"
 #include "warden.h"
@@ -68,6 +69,8 @@ static int set_up(int socket, const struct ox_works *works, const struct ox_jail
         return ox_fail(OX_STAGE_HOSTNAME, -errno, ret_error);
 
     r = ox_jail_build(spec, &writable, ret_error);
+    if (r == 0)
+        r = ox_jail_wall(spec, writable, ret_error);
     if (r < 0)
         return r;
 
@@ -101,8 +104,7 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
         (void)ox_fail(OX_STAGE_WARDEN, r, &error);
     else if (read(socket, &go, 1) != 1)
         _exit(1); /* the launcher is gone */
-    if (r < 0 ||
-        set_up(socket, works, spec, &socket, &oom_score, &signals, &watch, &error) < 0) {
+    if (r < 0 || set_up(socket, works, spec, &socket, &oom_score, &signals, &watch, &error) < 0) {
         (void)ox_send(socket, &error, sizeof(error), NULL, 0, NULL, 0);
         _exit(1);
     }
@@ -127,6 +129,8 @@ static int open_own(struct ox_works *works)
 {
     int r = ox_spaces_open(&works->spaces);
 
+    /* Asked for here once, so that no cell asks. */
+    (void)ox_jail_wall_version();
     if (r < 0)
         return r;
     r = ox_nets_open(&works->nets);
@@ -172,6 +176,8 @@ static int open_works(struct ox_works *works, const struct ox_config *config,
             "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
             "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
     works->holds = OX_PROPERTIES & ~(uint32_t)(OX_MEMORY_TREE | OX_CPU_TREE);
+    if (ox_jail_wall_version() == 0)
+        works->weaker |= OX_WEAKER_WALL;
     r = ox_works_open_cgroups(works, ret_problem);
     if (r < 0)
         return r;
@@ -299,7 +305,7 @@ static pid_t clone_in_place(struct ox_works *works, const struct ox_jail_spec *s
 {
     int own_net = (spec->features & OX_FEATURE_HOST_NETWORK) == 0;
     pid_t pid;
-    int r = own_net ? ox_net_enter(&works->nets, &cell->net) : 0;
+    int r = own_net ? ox_net_enter(&works->nets, &cell->net) : works->user.is_own ? -EPERM : 0;
 
     if (r < 0)
         return r;
@@ -417,6 +423,8 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
         .net = OX_NET_NONE,
         .listener = -1,
         .notes = request->notes,
+        .warden = -1,
+        .directory = -1,
     };
     r = ox_ids_take(&works->ids, &cell->ids);
     if (r < 0) {

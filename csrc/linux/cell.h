@@ -8,6 +8,7 @@
 #include "jail.h"
 #include "level.h"
 #include "net.h"
+#include "plain_base.h"
 #include "space.h"
 #include "store.h"
 #include "user.h"
@@ -30,6 +31,7 @@ struct ox_works {
     int outer; /* where cells without a /proc begin, see ox_jail_space() */
     int proc;  /* the launcher's /proc */
     uint32_t next_id;
+    struct ox_plain_base base; /* of cells on disk */
 };
 
 enum ox_cell_state {
@@ -42,7 +44,7 @@ enum ox_cell_state {
 #define OX_WORKS_NONE \
     { \
         .ids.lock = -1, .store.directory = -1, .store.space = -1, .nets.home = -1, \
-        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1 \
+        .spaces.home = -1, .spaces.root = -1, .outer = -1, .proc = -1, .base = OX_PLAIN_BASE_NONE \
     }
 
 /* Cgroups, for levels that have them: afterwards works->holds says whether there are any, and
@@ -67,6 +69,11 @@ struct ox_kept_cell {
     int noted;       /* one was made, or nobody would have noticed */
     int64_t note_at; /* when the next such call is looked at; 0: at once */
     int notes;       /* the listener is for the host */
+    /* Without a pid namespace pidfd is that of a keeper, which outlives the warden. */
+    int is_kept;
+    int warden; /* its pidfd, until the host has it; -1: pidfd is the warden's */
+    struct ox_id_pair keeper;
+    int directory; /* its own, on disk; -1: none */
 };
 
 /* A create request that has been checked. */

@@ -228,8 +228,12 @@ static int become_plugin(const struct ox_files_task *task)
     /* A file size limit that the launcher has inherited is an errno then, and no signal. */
     if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
         return -errno;
-    if (chroot(task->root) < 0 || chdir(task->workspace) < 0)
+    if (task->root != NULL && chroot(task->root) < 0)
         return -errno;
+    if (chdir(task->prefix != NULL ? task->prefix : "/") < 0 || chdir("workspace") < 0)
+        return -errno;
+    if (task->own_ids)
+        return 0;
     if (syscall(SYS_setresgid, task->gid, task->gid, task->gid) < 0)
         return -errno;
     return syscall(SYS_setresuid, task->uid, task->uid, task->uid) < 0 ? -errno : 0;

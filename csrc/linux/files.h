@@ -7,8 +7,9 @@
 
 /* What a child of the warden does in the workspace, as the plugin. It shares the warden's memory. */
 struct ox_files_task {
-    const char *root;
-    const char *workspace; /* as the plugin names it */
+    const char *root;   /* entered by chroot; NULL: the warden's own */
+    const char *prefix; /* where what a program knows as / lies, without a root of its own; NULL */
+    int own_ids;        /* the plugin has the ids of the warden */
     uint32_t uid;
     uint32_t gid;
     /* Put the files of this archive in; -1: open names. */

@@ -1,6 +1,7 @@
 /* The host's side of cells: asking for them, looking at them, giving them back. */
 #include "../core.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +15,13 @@
 #include "../wire.h"
 
 static const char *const writable_names[4] = { "home", "workspace", "tmp", "shm" };
+/* The same in a directory on disk, which shares its file system with others. */
+static const char *const names_on_disk[4] = { "home/plugin", "workspace", "tmp", "dev/shm" };
+
+static int is_on_disk(const struct ox_cell *cell)
+{
+    return cell->gone >= 0;
+}
 
 static int take_baseline(const struct ox_cell *cell, struct ox_baseline *ret_baseline)
 {
@@ -24,16 +32,22 @@ static int take_baseline(const struct ox_cell *cell, struct ox_baseline *ret_bas
     r = cell->usage < 0 ? 0 : ox_cgroup_read_usage(cell->usage, &ret_baseline->memory_bytes);
     if (r < 0)
         return r;
-    if (fstatfs(cell->writable, &space) < 0)
-        return -errno;
-    ret_baseline->blocks_free = (uint64_t)space.f_bfree;
-    ret_baseline->files_free = (uint64_t)space.f_ffree;
+    if (!is_on_disk(cell)) {
+        if (fstatfs(cell->writable, &space) < 0)
+            return -errno;
+        ret_baseline->blocks_free = (uint64_t)space.f_bfree;
+        ret_baseline->files_free = (uint64_t)space.f_ffree;
+    }
     for (int i = 0; i < 4; i++) {
         int64_t *stamp = ret_baseline->stamp[i];
+        const char *name = is_on_disk(cell) ? names_on_disk[i] : writable_names[i];
         struct stat what;
 
-        if (fstatat(cell->writable, writable_names[i], &what, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(cell->writable, name, &what, AT_SYMLINK_NOFOLLOW) < 0) {
+            if (errno == ENOENT && is_on_disk(cell))
+                continue; /* a cell without /dev */
             return -errno;
+        }
         stamp[0] = (int64_t)what.st_mode;
         stamp[1] = ((int64_t)what.st_uid << 32) | (int64_t)what.st_gid;
         stamp[2] = (int64_t)what.st_nlink;
@@ -51,6 +65,26 @@ int ox_cell_is_alive(const struct ox_cell *cell)
     return poll(&ended, 1, 0) == 0;
 }
 
+/* A time stamp alone does not do: a file that is made in the tick of the baseline changes none. */
+static int is_listed_empty(int parent, const char *name)
+{
+    const struct dirent *entry;
+    int empty = 1;
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+
+    if (fd < 0)
+        return errno == ENOENT; /* a cell without /dev */
+    if (listing == NULL) {
+        ox_close(&fd);
+        return 0;
+    }
+    while (empty && (entry = readdir(listing)) != NULL)
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    (void)closedir(listing);
+    return empty;
+}
+
 int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack)
 {
     struct ox_baseline now;
@@ -61,7 +95,13 @@ int ox_cell_is_empty(const struct ox_cell *cell, int64_t memory_slack)
     if (memory_slack >= 0 && now.memory_bytes > most)
         return 0;
     now.memory_bytes = cell->baseline.memory_bytes;
-    return memcmp(&now, &cell->baseline, sizeof(now)) == 0;
+    if (memcmp(&now, &cell->baseline, sizeof(now)) != 0)
+        return 0;
+    for (int i = 0; i < 4 && is_on_disk(cell); i++) {
+        if (!is_listed_empty(cell->writable, names_on_disk[i]))
+            return 0;
+    }
+    return 1;
 }
 
 /* Append text with its NUL. */
@@ -89,7 +129,8 @@ static size_t fds_of(const struct ox_wire_create_reply *reply)
 
 static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struct ox_cell *ret_cell)
 {
-    int *counters[] = { &ret_cell->cpu, &ret_cell->oom, &ret_cell->usage, &ret_cell->peak };
+    int *counters[] = { &ret_cell->cpu, &ret_cell->oom, &ret_cell->usage, &ret_cell->peak,
+                        &ret_cell->gone };
 
     *ret_cell = (struct ox_cell){
         .id = reply->id,
@@ -99,7 +140,7 @@ static int adopt(const struct ox_wire_create_reply *reply, const int *fds, struc
         .listener = reply->has_listener != 0 ? fds[fds_of(reply) - 1] : -1,
     };
 
-    for (unsigned i = 0, at = FDS_OF_CELL; i < 4; i++)
+    for (unsigned i = 0, at = FDS_OF_CELL; i < 5; i++)
         *counters[i] = (reply->counters & 1u << i) != 0 ? fds[at++] : -1;
     return take_baseline(ret_cell, &ret_cell->baseline);
 }
@@ -215,6 +256,7 @@ void ox_cell_forget(struct ox_cell *cell)
     ox_close(&cell->oom);
     ox_close(&cell->usage);
     ox_close(&cell->peak);
+    ox_close(&cell->gone);
     ox_close(&cell->writable);
     ox_close(&cell->listener);
 }
@@ -222,19 +264,24 @@ void ox_cell_forget(struct ox_cell *cell)
 int ox_cell_destroy(const struct ox_launcher *launcher, struct ox_cell *cell)
 {
     struct ox_wire_destroy request = { .kind = OX_MESSAGE_DESTROY, .id = cell->id };
-    int pidfd = cell->pidfd;
+    int pidfd = cell->pidfd, gone = cell->gone;
 
     /* Before the request: nothing of ours may keep a mount or a counter of the cell alive. */
-    cell->pidfd = -1;
+    cell->pidfd = cell->gone = -1;
     ox_cell_forget(cell);
     cell->pidfd = pidfd;
+    cell->gone = gone;
     return ox_send(launcher->socket, &request, sizeof(request), NULL, 0, NULL, 0);
 }
 
 int ox_cell_wait_gone(struct ox_cell *cell, int wait_ms)
 {
-    int r = ox_wait_readable(cell->pidfd, ox_now_ns() + (int64_t)wait_ms * 1000000);
+    int64_t deadline = ox_now_ns() + (int64_t)wait_ms * 1000000;
+    int r = ox_wait_readable(cell->pidfd, deadline);
 
+    if (r == 0 && cell->gone >= 0)
+        r = ox_wait_readable(cell->gone, deadline);
     ox_close(&cell->pidfd);
+    ox_close(&cell->gone);
     return r;
 }

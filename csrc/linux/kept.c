@@ -46,19 +46,27 @@ int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
     struct ox_error report;
-    int fds[1] = { -1 };
+    int fds[2] = { -1, -1 };
     size_t fds_count;
-    ssize_t size = ox_receive(cell->socket, &report, sizeof(report), fds, 1, &fds_count);
+    ssize_t size = ox_receive(cell->socket, &report, sizeof(report), fds, 2, &fds_count);
 
     /* ECHILD: it ended without a word. */
     if (size != (ssize_t)sizeof(report)) {
-        ox_close(&fds[0]);
+        ox_close_all(fds, 2);
         return ox_fail(OX_STAGE_WARDEN, size < 0 ? (int)size : -ECHILD, ret_error);
     }
     if (report.stage != OX_STAGE_NONE) {
-        ox_close(&fds[0]);
+        ox_close_all(fds, 2);
         *ret_error = report;
         return -report.errnum;
+    }
+    if (cell->writable >= 0 && cell->is_kept) {
+        cell->warden = fds[0];
+        if (cell->cgroup.cpu_fd < 0)
+            cell->cgroup.cpu_fd = fds[1];
+        else
+            ox_close(&fds[1]);
+        return cell->warden >= 0 ? 1 : ox_fail(OX_STAGE_WARDEN, -EBADMSG, ret_error);
     }
     if (cell->writable >= 0) {
         cell->listener = fds[0];
@@ -88,5 +96,6 @@ void ox_kept_cell_hand_over(struct ox_kept_cell *cell)
     ox_close(&cell->writable);
     if (cell->notes != OX_NOTES_NONE)
         ox_close(&cell->listener);
+    ox_close(&cell->warden);
     cell->state = OX_CELL_READY;
 }

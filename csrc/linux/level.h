@@ -34,6 +34,9 @@ struct ox_level_calls {
 };
 
 extern const struct ox_level_calls ox_level_namespaces;
+/* plain.c */
+extern const struct ox_level_calls ox_level_chroot;
+extern const struct ox_level_calls ox_level_landlock;
 
 /* NULL: this build has no such level. */
 const struct ox_level_calls *ox_level_find(uint32_t level);

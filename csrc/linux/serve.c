@@ -105,8 +105,8 @@ static int hand_over(const struct ox_service *service, struct ox_kept_cell *cell
         .has_listener = cell->notes != OX_NOTES_NONE,
     };
     const int counters[] = { cell->cgroup.cpu_fd, cell->cgroup.oom_fd, cell->cgroup.usage_fd,
-                             cell->cgroup.peak_fd };
-    int fds[8] = { cell->socket, cell->pidfd, cell->writable };
+                             cell->cgroup.peak_fd, cell->warden < 0 ? -1 : cell->pidfd };
+    int fds[9] = { cell->socket, cell->warden < 0 ? cell->pidfd : cell->warden, cell->writable };
     size_t count = 3;
     int r;
 

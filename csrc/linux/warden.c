@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -23,6 +24,7 @@
 #include "files.h"
 #include "jail.h"
 #include "missing.h"
+#include "plain_paths.h"
 #include "rlimits.h"
 #include "filter.h"
 #include "watch.h"
@@ -32,10 +34,37 @@
 /* Descriptors 0 to 3 of the warden are /dev/null, so that received ones lie above. */
 #define FIRST_OWN 4
 
+/* How long processes that have been killed may take to end. */
+#define END_ALL_MS 2000
+
 /* --- becoming a warden ------------------------------------------------------------------------ */
 
 #define KEPT_CAPABILITIES \
     ((1u << CAP_KILL) | (1u << CAP_SETUID) | (1u << CAP_SETGID) | (1u << CAP_SYS_CHROOT))
+
+static int kill_namespace(const struct ox_ground *ground)
+{
+    (void)ground;
+    return kill(-1, SIGKILL) < 0 ? -errno : 0;
+}
+
+static struct ox_ground of_namespaces = {
+    .root = OX_JAIL_ROOT,
+    .uid = PLUGIN_ID,
+    .capabilities = KEPT_CAPABILITIES,
+    .parent_death = SIGKILL,
+    .wall = -1,
+    .children = -1,
+    .stat = -1,
+    .kill_all = kill_namespace,
+};
+
+static struct ox_ground *ground = &of_namespaces;
+
+void ox_warden_stand_on(struct ox_ground *other)
+{
+    ground = other;
+}
 
 static int drop_capabilities(void)
 {
@@ -44,7 +73,7 @@ static int drop_capabilities(void)
 
     /* The bounding set first: dropping from it needs CAP_SETPCAP. EINVAL ends the list of the
      * kernel's own. */
-    for (unsigned long capability = 0;; capability++) {
+    for (unsigned long capability = 0; !ground->own_ids; capability++) {
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
             if (errno == EINVAL && capability > CAP_SYS_CHROOT)
                 break;
@@ -55,8 +84,8 @@ static int drop_capabilities(void)
         return -errno;
 
     memset(sets, 0, sizeof(sets));
-    sets[0].effective = KEPT_CAPABILITIES;
-    sets[0].permitted = KEPT_CAPABILITIES;
+    sets[0].effective = ground->capabilities;
+    sets[0].permitted = ground->capabilities;
     return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
 }
 
@@ -72,15 +101,20 @@ static int move_up(int *fd, int least)
     return 0;
 }
 
-/* 0 to 3 become /dev/null, the three that are kept follow, everything else is closed. null is
- * open already. */
+/* 0 to 3 become /dev/null, those that are kept follow, everything else is closed. null is open
+ * already. */
 static int arrange_descriptors(int null, int *socket, int *oom_score, int *signals)
 {
-    int *kept[] = { socket, oom_score, signals };
+    int *kept[] = { socket, oom_score, signals, &ground->wall, &ground->children, &ground->stat };
+    size_t count = 3;
     int r;
 
-    for (size_t i = 0; i < 3; i++) {
-        r = move_up(kept[i], FIRST_OWN + 3);
+    for (size_t i = count; i < sizeof(kept) / sizeof(kept[0]); i++) {
+        if (*kept[i] >= 0)
+            kept[count++] = kept[i];
+    }
+    for (size_t i = 0; i < count; i++) {
+        r = move_up(kept[i], FIRST_OWN + (int)count);
         if (r < 0)
             return r;
     }
@@ -88,12 +122,12 @@ static int arrange_descriptors(int null, int *socket, int *oom_score, int *signa
         if (null != fd && dup2(null, fd) < 0)
             return -errno;
     }
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (dup3(*kept[i], FIRST_OWN + (int)i, O_CLOEXEC) < 0)
             return -errno;
         *kept[i] = FIRST_OWN + (int)i;
     }
-    return ox_close_from(FIRST_OWN + 3);
+    return ox_close_from(FIRST_OWN + (unsigned)count);
 }
 
 static int open_signals(void)
@@ -103,6 +137,8 @@ static int open_signals(void)
 
     (void)sigemptyset(&child);
     (void)sigaddset(&child, SIGCHLD);
+    if (ground->parent_death != SIGKILL)
+        (void)sigaddset(&child, ground->parent_death);
     if (sigprocmask(SIG_SETMASK, &child, NULL) < 0)
         return -errno;
     fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -116,7 +152,7 @@ static int die_with_launcher(int socket)
 {
     struct pollfd peer = { .fd = socket, .events = 0 };
 
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+    if (prctl(PR_SET_PDEATHSIG, ground->parent_death, 0, 0, 0) < 0)
         return -errno;
     if (poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0)
         return -ESRCH;
@@ -199,6 +235,17 @@ void ox_warden_take_filter(const struct ox_instruction *code, uint32_t count)
     ox_filter_take(code, count, &filter);
 }
 
+/* With the uid of others it would count theirs. */
+static void lift_process_limit(void)
+{
+    for (uint32_t i = 0; i < request.head.rlimits_count; i++) {
+        if (request.head.rlimits[i].resource == RLIMIT_NPROC)
+            request.head.rlimits[i] = (struct ox_wire_rlimit){ .resource = RLIMIT_NPROC,
+                                                               .soft = RLIM_INFINITY,
+                                                               .hard = RLIM_INFINITY };
+    }
+}
+
 /* Split the strings: path, cwd, arguments, environment. -EBADMSG when they do not add up. */
 static int unpack(size_t size, struct ox_step_plan *ret_plan)
 {
@@ -234,6 +281,11 @@ static int unpack(size_t size, struct ox_step_plan *ret_plan)
         return -EBADMSG;
     ret_plan->argv = pointers;
     ret_plan->envp = pointers + head->argc + 1;
+    if (ground->prefix != NULL &&
+        ox_paths_prefix(ground->prefix, ground->program, ret_plan, pointers) < 0)
+        return -ENAMETOOLONG;
+    if (ground->own_ids)
+        lift_process_limit();
     ox_rlimits_clamp(request.head.rlimits, head->rlimits_count);
     ret_plan->rlimits = head->rlimits;
     ret_plan->rlimits_count = head->rlimits_count;
@@ -314,12 +366,43 @@ static void reap(struct tree *tree)
     }
 }
 
-static void drain_signals(int signals)
+/* 1: the parent has ended. */
+static int drain_signals(int signals)
 {
     struct signalfd_siginfo some[8];
+    int orphaned = 0;
+    ssize_t size;
 
-    while (read(signals, some, sizeof(some)) == (ssize_t)sizeof(some))
-        continue;
+    do {
+        size = read(signals, some, sizeof(some));
+        for (ssize_t i = 0; i < size / (ssize_t)sizeof(some[0]); i++)
+            orphaned |= some[i].ssi_signo != SIGCHLD;
+    } while (size == (ssize_t)sizeof(some));
+    return orphaned;
+}
+
+/* The host or the launcher is gone. As pid 1 it is enough to end: the kernel ends the whole cell. */
+static void leave(void) __attribute__((noreturn));
+
+static void leave(void)
+{
+    if (ground != &of_namespaces)
+        (void)ox_warden_end_all();
+    _exit(0);
+}
+
+int ox_warden_end_all(void)
+{
+    struct tree tree = { .leader = 0 };
+    int64_t deadline = ox_now_ns() + (int64_t)END_ALL_MS * 1000000;
+
+    while (!tree.empty && ox_now_ns() < deadline) {
+        (void)ground->kill_all(ground);
+        reap(&tree);
+        if (!tree.empty)
+            (void)poll(NULL, 0, 1);
+    }
+    return tree.empty;
 }
 
 /* Wait for the leader, then for the rest of its tree, which is killed. Never blocks in wait():
@@ -337,11 +420,11 @@ static void supervise(int socket, int signals, struct tree *tree)
         if (tree->empty)
             return;
         if (tree->leader == 0)
-            (void)kill(-1, SIGKILL);
+            (void)ground->kill_all(ground);
 
         (void)poll(events, 2, tree->leader == 0 ? 2 : 1000);
-        if ((events[0].revents & POLLIN) != 0)
-            drain_signals(signals);
+        if ((events[0].revents & POLLIN) != 0 && drain_signals(signals))
+            leave();
         if ((events[1].revents & POLLIN) != 0) {
             uint32_t kind[4];
             int none[1];
@@ -349,11 +432,11 @@ static void supervise(int socket, int signals, struct tree *tree)
             ssize_t size = ox_receive(socket, kind, sizeof(kind), none, 0, &count);
 
             if (size <= 0)
-                _exit(0);
+                leave();
             if ((size_t)size >= sizeof(kind[0]) && kind[0] == OX_MESSAGE_KILL)
-                (void)kill(-1, SIGKILL);
+                (void)ground->kill_all(ground);
         } else if ((events[1].revents & (POLLHUP | POLLERR)) != 0) {
-            _exit(0); /* the host is gone: with pid 1 the kernel ends the whole cell */
+            leave();
         }
     }
 }
@@ -363,9 +446,11 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
 {
     struct ox_wire_report reply = { .kind = OX_MESSAGE_ENDED, .processor = ox_processor_now() };
     struct ox_step_plan plan = {
-        .root = OX_JAIL_ROOT,
-        .uid = PLUGIN_ID,
-        .gid = PLUGIN_ID,
+        .root = ground->root,
+        .uid = ground->uid,
+        .gid = ground->uid,
+        .own_ids = ground->own_ids,
+        .wall = ground->wall,
         .report = &report,
         .fds = { -1, -1, -1, -1 },
     };
@@ -423,9 +508,10 @@ static void work_on_files(struct ox_files_task *task, unsigned long flags)
 {
     pid_t pid;
 
-    task->root = OX_JAIL_ROOT;
-    task->workspace = "/workspace";
-    task->uid = task->gid = PLUGIN_ID;
+    task->root = ground->root;
+    task->prefix = ground->prefix;
+    task->own_ids = ground->own_ids;
+    task->uid = task->gid = ground->uid;
     /* Killed on the way, unless it says otherwise. */
     task->errnum = ECHILD;
     pid = clone(files_main, child_stack + sizeof(child_stack),
@@ -480,8 +566,38 @@ static void collect_files(int socket, size_t size)
             given[given_count++] = fds[i];
     }
     if (ox_send(socket, &reply, sizeof(reply), NULL, 0, given, given_count) < 0)
-        _exit(0);
+        leave();
     ox_close_all(fds, task.count);
+}
+
+void ox_warden_keep(int signals, int warden)
+{
+    for (;;) {
+        struct pollfd events = { .fd = signals, .events = POLLIN };
+        struct tree tree = { .leader = warden };
+
+        (void)poll(&events, 1, -1);
+        if (drain_signals(signals))
+            break;
+        reap(&tree);
+        if (tree.leader == 0 || tree.empty)
+            break;
+    }
+    _exit(ox_warden_end_all() ? 0 : 1);
+}
+
+static void wait_for_request(int socket, int signals)
+{
+    struct pollfd events[2] = {
+        { .fd = signals, .events = POLLIN },
+        { .fd = socket, .events = POLLIN },
+    };
+
+    while (events[1].revents == 0) {
+        (void)poll(events, 2, -1);
+        if ((events[0].revents & POLLIN) != 0 && drain_signals(signals))
+            leave();
+    }
 }
 
 void ox_warden_serve(int socket, int oom_score, int signals)
@@ -489,12 +605,16 @@ void ox_warden_serve(int socket, int oom_score, int signals)
     for (;;) {
         int fds[8];
         size_t fds_count;
+        ssize_t size;
+
         /* An idle warden has nothing to watch; the kernel wakes it for a request, for the end of
-         * the host's side, or kills it with the launcher. */
-        ssize_t size = ox_receive(socket, &request, sizeof(request), fds, 8, &fds_count);
+         * the host's side, or kills it with the launcher, unless that is for the warden to answer. */
+        if (ground->parent_death != SIGKILL)
+            wait_for_request(socket, signals);
+        size = ox_receive(socket, &request, sizeof(request), fds, 8, &fds_count);
 
         if (size == 0 || (size < 0 && size != -EMSGSIZE))
-            _exit(0);
+            leave();
         if (size < 0)
             size = 0;
         if ((size_t)size >= sizeof(uint32_t) && request.head.kind == OX_MESSAGE_KILL)

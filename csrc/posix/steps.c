@@ -42,6 +42,8 @@ static int apply_rlimits(const struct ox_step_plan *plan)
 
 static int apply_chroot(const struct ox_step_plan *plan)
 {
+    if (plan->root == NULL)
+        return 0;
     if (chroot(plan->root) < 0)
         return -errno;
     return chdir("/") < 0 ? -errno : 0;
@@ -49,17 +51,26 @@ static int apply_chroot(const struct ox_step_plan *plan)
 
 static int apply_gid(const struct ox_step_plan *plan)
 {
+    if (plan->own_ids)
+        return 0;
     return syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid) < 0 ? -errno : 0;
 }
 
 static int apply_uid(const struct ox_step_plan *plan)
 {
+    if (plan->own_ids)
+        return 0;
     return syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid) < 0 ? -errno : 0;
 }
 
 static int apply_workdir(const struct ox_step_plan *plan)
 {
     return chdir(plan->cwd) < 0 ? -errno : 0;
+}
+
+static int apply_wall(const struct ox_step_plan *plan)
+{
+    return plan->wall < 0 ? 0 : ox_give_up(plan->wall);
 }
 
 static int apply_descriptors(const struct ox_step_plan *plan)
@@ -116,6 +127,8 @@ static const struct step steps[] = {
     /* As the plugin: a directory that it may not enter is refused here, not granted by our
      * rights. */
     { OX_STAGE_WORKDIR, apply_workdir },
+    /* While its descriptor is open. */
+    { OX_STAGE_LANDLOCK, apply_wall },
     { OX_STAGE_DESCRIPTORS, apply_descriptors },
     { OX_STAGE_SIGNALS, apply_signals },
     { OX_STAGE_POLICY, apply_policy },

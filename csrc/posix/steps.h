@@ -11,10 +11,12 @@ struct ox_step_plan {
     int fds[4]; /* become 0, 1, 2 and, unless -1, 3 */
     const struct ox_wire_rlimit *rlimits;
     uint32_t rlimits_count;
-    const char *root;
+    const char *root; /* NULL: the one that we have */
     const char *cwd;
     uint32_t uid;
     uint32_t gid;
+    int own_ids; /* keep those that we have */
+    int wall;    /* what else is given up before exec, see ox_give_up(); -1: nothing */
     const char *path;
     char *const *argv;
     char *const *envp;

@@ -8,6 +8,9 @@ int ox_kill(int handle);
 /* Close every descriptor from first on. Async-signal-safe. */
 int ox_close_from(unsigned first);
 
+/* Give up, for good, what a handle does not allow (Linux: a Landlock ruleset). Async-signal-safe. */
+int ox_give_up(int handle);
+
 /* Be scheduled as any process is, which a launcher and its wardens are not. 0 or a negative errno. */
 int ox_schedule_as_usual(void);
 

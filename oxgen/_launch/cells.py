@@ -103,7 +103,7 @@ def no_cell() -> Any:
     return ffi.new(
         "struct ox_cell *",
         dict.fromkeys(
-            ("warden", "pidfd", "cpu", "oom", "usage", "peak", "writable", "listener"), -1
+            ("warden", "pidfd", "cpu", "oom", "usage", "peak", "gone", "writable", "listener"), -1
         ),
     )
 

@@ -14,6 +14,7 @@ from . import refusals
 from .cells import Cell, Recipe, cell_spec, no_cell
 from .levels import level_number, text_of
 from .native import ffi, lib, stage_name
+from .places import directory_of
 
 __all__ = ["EXECUTABLE", "Answer", "Channel", "GoneError"]
 
@@ -59,6 +60,7 @@ class Channel:
         config.level = level_number(self.level)
         config.uid_base, config.uid_count = self._uids
         config.cells_max = self._cells_max
+        config.directory = os.fsencode(directory_of(self.level))
         native = ffi.new("struct ox_launcher *")
         problem = ffi.new("struct ox_problem *")
         path = os.fsencode(EXECUTABLE)

@@ -20,7 +20,7 @@ __all__ = ["AUTOMATIC", "WEAKER", "Demand", "confinement", "demand_of", "level_n
 AUTOMATIC = ("namespaces", "chroot")
 
 #: Names of ``enum ox_weakness``, lowest bit first.
-WEAKER = ("groups", "uid", "devices")
+WEAKER = ("groups", "uid", "devices", "second_wall")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +69,27 @@ def confinement(
     and so why the rest is missing.
     """
     opened = tenancy.opened
+    if tenancy.notes and native.level != lib.OX_LEVEL_NAMESPACES:
+        raise UnsupportedError(
+            (),
+            f"level {text_of(lib.ox_level_name(native.level))!r} has a filter of its own below the"
+            " one that can be watched, so not every refusal would be seen",
+            "explain and learn at level 'namespaces'",
+        )
+    if opened is not None and native.level != lib.OX_LEVEL_NAMESPACES:
+        raise UnsupportedError(
+            (),
+            f"level {text_of(lib.ox_level_name(native.level))!r} has no mounts and no network of"
+            f" its own, so it cannot open {', '.join(opened.exceptions)} and nothing else",
+            "use level 'namespaces', or a policy without mounts, network and exec_tmp",
+        )
+    if opened is not None and opened.host_network and native.weaker & lib.OX_WEAKER_DEVICES:
+        raise UnsupportedError(
+            (),
+            "the launcher of an ordinary user is in a network namespace of its own, which it cannot"
+            " leave for the host's",
+            "run as root, or without network 'host'",
+        )
     asked = {
         "network": opened is None or not opened.host_network,
         "memory_tree": tenancy.memory_bytes is not None,
@@ -96,10 +117,10 @@ def confinement(
         limits="cgroup" if native.memory_version else "rlimit",
         enforced=tuple(name for name in wanted if name in held),
         missing=missing,
+        exceptions=() if opened is None else opened.exceptions,
         weaker=tuple(name for bit, name in enumerate(WEAKER) if native.weaker & 1 << bit),
         cause=why.cause if missing else "",
         remedy=why.remedy if missing else "",
-        exceptions=() if opened is None else opened.exceptions,
     )
 
 

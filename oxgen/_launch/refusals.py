@@ -39,6 +39,17 @@ _CELL = {
         "a cell cannot be moved into its cgroup",
         "make the cgroup hierarchy writable for the launcher",
     ),
+    "dev": (
+        ("filesystem",),
+        "the devices of a cell (null, zero, full, random, urandom) cannot be made",
+        "give the container CAP_MKNOD; at level 'chroot' cells need a directory that is not mounted"
+        " nodev; runtime 'static' needs no devices",
+    ),
+    "landlock": (
+        ("filesystem",),
+        "Landlock cannot be used for a cell",
+        "start from a process that is behind fewer than 13 Landlock domains",
+    ),
     "proc": (
         ("filesystem",),
         "a private /proc cannot be mounted, as parts of the host's own are covered",
@@ -74,6 +85,8 @@ _LAUNCHER = {
     "store": ("filesystem",),
     "user_namespace": ("filesystem", "network", "whole_tree_kill", "neighbours"),
     "scheduling": (),
+    "capabilities": ("filesystem", "whole_tree_kill", "neighbours"),
+    "landlock": ("filesystem",),
 }
 
 #: Answers that mean "not on this machine" rather than "not this time".

@@ -21,13 +21,15 @@ build test_seccomp csrc/linux/seccomp.c
 build test_seccomp_table csrc/linux/seccomp.c
 build test_heap csrc/posix/heap.c
 build test_spin csrc/posix/spin.c
+build test_tree_remove "csrc/linux/tree_remove.c csrc/posix/fd.c"
+build test_plain_paths csrc/linux/plain_paths.c
 build test_cgroup "$cgroup"
 build test_cgroup_base "$cgroup"
 build test_cgroup_text "$cgroup"
 [ "${1:-}" = build ] && exit 0
 
 failed=0
-for test in test_seccomp_table test_seccomp test_heap test_spin test_cgroup_text test_cgroup test_cgroup_base; do
+for test in test_seccomp_table test_seccomp test_heap test_spin test_tree_remove test_plain_paths test_cgroup_text test_cgroup test_cgroup_base; do
     timeout 300 "$out/$test" || failed=1
 done
 [ -n "${OUT:-}" ] || rm -r "$out"

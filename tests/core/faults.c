@@ -58,7 +58,7 @@ static const struct {
     { SYS_setresuid, "setresuid" },   { SYS_move_mount, "move_mount" },
     { SYS_pivot_root, "pivot_root" }, { SYS_close_range, "close_range" },
     { SYS_capset, "capset" },         { SYS_seccomp, "seccomp" },
-    { SYS_ioprio_set, "ioprio_set" },
+    { SYS_ioprio_set, "ioprio_set" }, { 446, "landlock_restrict_self" },
 };
 
 long __real_syscall(long n, ...);

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from control.contained import USER, contained, dweller
 
 import oxgen
 from oxgen import _launch
@@ -100,6 +103,7 @@ CASES = [
     ("etc", "open_etc", 0, "dynamic"),
     ("pivot", "pivot_root", 2, "dynamic"),
     ("pivot", "umount2", 2, "dynamic"),
+    ("landlock", "landlock_restrict_self", 0, "static"),
     ("warden_descriptors", "dup3", 0, "static"),
     ("capabilities", "capbset_drop", 0, "static"),
     ("capabilities", "capset", 0, "static"),
@@ -194,12 +198,15 @@ def with_launcher(
 
 started: list[int] = []
 
+#: By name: without one, what fails here would make another level serve.
+BOX = oxgen.Sandbox(level="namespaces")
+
 
 def attempt(program: str, **settings: Any) -> OSError | None:
     """Run it in a launcher of its own; the exception, or None if it ran."""
     with oxgen.Launcher(cells=1) as launcher:
         try:
-            oxgen.run([program], launcher=launcher, capture_output=True, **settings)
+            oxgen.run([program], sandbox=BOX, launcher=launcher, capture_output=True, **settings)
         except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
             return failed
         finally:
@@ -270,8 +277,9 @@ def test_files_that_cannot_be_collected_are_reported_by_name(
 ) -> None:
     with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
     with oxgen.Launcher(cells=1) as launcher:
-        done = oxgen.run([programs["dynamic"]], launcher=launcher, collect=["one", "two"])
-        again = oxgen.run([programs["dynamic"]], launcher=launcher, collect=["one"])
+        words = [programs["dynamic"]]
+        done = oxgen.run(words, sandbox=BOX, launcher=launcher, collect=["one", "two"])
+        again = oxgen.run(words, sandbox=BOX, launcher=launcher, collect=["one"])
     assert done.termination.reason is None
     assert {name: found.skipped for name, found in done.collected.items()} == {
         "one": "failed",
@@ -298,7 +306,7 @@ def test_a_warden_that_cannot_go_on_is_a_lost_run_and_no_failed_launch(
 ) -> None:
     with_launcher("pwrite", 1, errno.EXDEV)  # type: ignore[operator]
     with oxgen.Launcher(cells=1) as launcher:
-        done = oxgen.run([programs["static"]], launcher=launcher, capture_output=True)
+        done = oxgen.run([programs["static"]], sandbox=BOX, launcher=launcher, capture_output=True)
     assert (done.termination.reason, done.termination.certain) == ("lost", False)
 
 
@@ -309,6 +317,78 @@ def test_without_a_fault_the_same_launcher_runs_programs(
     assert attempt(programs["static"]) is None
     assert attempt(programs["dynamic"]) is None
     assert attempt(programs["private"]) is None
+
+
+#: What a cell on disk does on its way to confinement.
+ON_DISK = (
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "capset",
+    "capbset_drop",
+    "chroot",
+    "no_new_privs",
+    "pdeathsig",
+    "prctl",
+    "landlock_restrict_self",
+    "seccomp",
+    "close_range",
+    "dup3",
+    "setrlimit",
+    "setsid",
+)
+
+#: Run the program once for each of the first calls that may fail; say what it saw, or why it never
+#: ran.
+EACH = """
+found = []
+for skip in range(8):
+    channel.EXECUTABLE = f"{arguments[2]}/fault-{arguments[1]}-{skip}-18"
+    try:
+        with oxgen.Launcher(cells=1) as launcher:
+            done = oxgen.run([arguments[0], "look"], sandbox=box(arguments[3]), launcher=launcher,
+                             capture_output=True)
+    except (oxgen.LaunchError, oxgen.UnsupportedError) as failed:
+        found.append(failed.stage)
+    else:
+        lines = done.stdout.decode().split()
+        found.append({name: int(number) for name, number in (line.split("=") for line in lines)})
+say(found)
+"""
+
+
+@pytest.fixture
+def shared_place() -> Iterator[Path]:
+    """A directory that everybody may use, with the program in it."""
+    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
+        Path(name).chmod(0o777)
+        dweller(Path(name))
+        yield Path(name)
+
+
+@pytest.mark.parametrize("level", ("chroot", "landlock"))
+@pytest.mark.parametrize("call", ON_DISK)
+def test_whatever_fails_on_disk_no_program_runs_with_less(
+    call: str, level: str, faulty: Path, shared_place: Path
+) -> None:
+    copy = shared_place / "launcher-copy"
+    shutil.copy(faulty, copy)
+    for skip in range(8):
+        os.link(copy, shared_place / f"fault-{call}-{skip}-{errno.EXDEV}")
+    words = (shared_place / "dweller", call, shared_place, level)
+    drop = f"drop({USER}, arguments[2])\n" if level == "landlock" else ""
+    found = contained(drop + EACH, *words)
+    ran = [seen for seen in found if isinstance(seen, dict)]
+    for seen in ran:
+        assert (seen["capabilities"], seen["no_new_privs"], seen["filter"]) == (0, 1, 2)
+        assert "descriptor" not in seen
+        ids = {seen[name] for name in ("ruid", "euid", "suid", "rgid", "egid", "sgid")}
+        assert len(ids) == 1
+        assert ids.pop() == USER if level == "landlock" else min(ids, default=1) != 0
+    # Some calls one level has no use for.
+    of_root = {"setgroups", "setresgid", "setresuid", "chroot", "capbset_drop"}
+    needless = of_root if level == "landlock" else set()
+    assert (len(ran) < len(found)) is (call not in needless)
 
 
 def test_every_stage_has_a_test_that_makes_it_fail() -> None:

@@ -82,6 +82,8 @@ def test_there_is_no_interface_but_a_loopback_that_is_down(portrait: Portrait) -
 @pytest.mark.parametrize("kind", ("tcp4", "tcp6", "udp4", "outside", "outside_udp"))
 def test_an_address_cannot_be_reached(probe: Probe, listeners: Listeners, kind: str) -> None:
     answer = probe.answer("connect", listeners.port)[kind]
+    if kind in ("tcp4", "tcp6", "outside") and answer == "EACCES":
+        return  # Landlock was asked first (tests/core/test_second_wall.py)
     assert answer == ("EADDRNOTAVAIL" if kind == "tcp6" else "ENETUNREACH")
 
 

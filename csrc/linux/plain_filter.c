@@ -1,0 +1,72 @@
+/* A second, small filter. The kernel asks both, and the stricter answer holds (seccomp(2)). */
+#include "plain_filter.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "landlock.h"
+#include "missing.h"
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#else
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#endif
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* On files by name or descriptor; the uid of the caller owns what lies outside too. */
+static const int changes_of_files[] = {
+#ifdef SYS_chmod
+    SYS_chmod,       SYS_chown,        SYS_lchown,       SYS_utime,         SYS_utimes,
+    SYS_futimesat,
+#endif
+    SYS_fchmod,      SYS_fchmodat,     SYS_fchmodat2,    SYS_fchown,        SYS_fchownat,
+    SYS_utimensat,   SYS_setxattr,     SYS_lsetxattr,    SYS_fsetxattr,     SYS_setxattrat,
+    SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_removexattrat,
+};
+
+#define CODE_MAX (8 + 2 * (LENGTH(changes_of_files) + 1))
+
+struct code {
+    struct sock_filter code[CODE_MAX];
+    unsigned short count;
+};
+
+static void emit(struct code *code, struct sock_filter instruction)
+{
+    code->code[code->count++] = instruction;
+}
+
+static void refuse(struct code *code, int number, int errnum)
+{
+    emit(code, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 1));
+    emit(code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)errnum));
+}
+
+int ox_plain_filter_load(int shared_uid)
+{
+    struct code code = { .count = 0 };
+    struct sock_fprog given = { .filter = code.code };
+
+    emit(&code, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                                             offsetof(struct seccomp_data, arch)));
+    emit(&code, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0));
+    emit(&code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+    emit(&code,
+         (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
+    refuse(&code, SYS_socket, EAFNOSUPPORT);
+    for (size_t i = 0; i < LENGTH(changes_of_files) && shared_uid; i++)
+        refuse(&code, changes_of_files[i], EPERM);
+    /* By name; before its version 3 Landlock does not know it. */
+    if (shared_uid && ox_landlock_version() < 3)
+        refuse(&code, SYS_truncate, EPERM);
+    emit(&code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+    given.len = code.count;
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &given) < 0 ? -errno : 0;
+}
