@@ -81,12 +81,16 @@ def _between(section: Results | None, above: str, below: str) -> dict[str, Any] 
     return ratio
 
 
+def _with_quartiles(ratio: dict[str, Any]) -> str:
+    return f"{ratio['median']:.2f} (quartiles {ratio['low']:.2f}-{ratio['high']:.2f})"
+
+
 def _latency(results: Results, what: str, above: str, below: str, kind: str, bound: float) -> Goal:
     ratio = _between(_target(results, "tiny"), above, below)
     beside = _between(_target(results, "glibc"), above, below)
     words = []
     if ratio:
-        words.append(f"{ratio['median']:.2f} (quartiles {ratio['low']:.2f}-{ratio['high']:.2f})")
+        words.append(_with_quartiles(ratio))
     if beside:
         words.append(f"static glibc {beside['median']:.2f}")
     return _judge(what, kind, bound, ratio["median"] if ratio else None, "; ".join(words))
@@ -112,8 +116,9 @@ def _heap(results: Results, way: str, mebibytes: int) -> dict[str, Any] | None:
 
 def _heap_flat(results: Results) -> Goal:
     row = _heap(results, TENANCY, 1024)
-    measured = row["to_small"]["median"] if row and row["to_small"] else None
-    text = "" if measured is None else f"{measured:.2f}"
+    ratio = row["to_small"] if row else None
+    measured = ratio["median"] if ratio else None
+    text = _with_quartiles(ratio) if ratio else ""
     large = _heap(results, TENANCY, 4096)
     if large and large["to_small"]:
         text += f"; from 4 GiB {large['to_small']['median']:.2f}"
@@ -122,8 +127,9 @@ def _heap_flat(results: Results) -> Goal:
 
 def _heap_preexec(results: Results) -> Goal:
     row = _heap(results, PREEXEC, 1024)
-    measured = row["to_ours"]["median"] if row and row["to_ours"] else None
-    text = "" if measured is None else f"{measured:.1f}"
+    ratio = row["to_ours"] if row else None
+    measured = ratio["median"] if ratio else None
+    text = _with_quartiles(ratio) if ratio else ""
     return _judge("Popen(preexec_fn=) at 1 GiB / oxgen.run", "at least", 150, measured, text)
 
 

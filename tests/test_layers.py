@@ -19,6 +19,7 @@ LAYERS = {
     "errors": 0,
     "timestamps": 0,
     "limits": 1,
+    "machine": 1,
     "sandbox": 1,
     "request": 2,
     "result": 2,

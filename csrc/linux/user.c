@@ -19,6 +19,9 @@
 #include "../posix/fd.h"
 #include "subids.h"
 
+/* newuidmap may ask a directory service who has which ids: SIGALRM ends it when none answers. */
+#define MAPPER_SECONDS 5
+
 /* The map of a user namespace: lines of the first id inside, the first outside, how many. */
 static int is_mapped(const char *path, uint32_t base, uint32_t count)
 {
@@ -165,6 +168,7 @@ static int run_mapper(const char *program, pid_t target, uint32_t id, const stru
     (void)snprintf(words[3], sizeof(words[3]), "%u", user->sub_count);
     pid = fork();
     if (pid == 0) {
+        (void)alarm(MAPPER_SECONDS);
         (void)execve(program, argv, environment);
         _exit(127);
     }
@@ -186,6 +190,7 @@ static pid_t start_outside(const struct ox_user *user, uint32_t gid, int *ret_go
     pid = fork();
     if (pid == 0) {
         ox_close(&go[1]);
+        (void)alarm(2 * MAPPER_SECONDS + 1);
         if (read(go[0], &byte, 1) != 1)
             _exit(1);
         /* 2: uids are mapped, gids are not. */
