@@ -391,6 +391,42 @@ def test_whatever_fails_on_disk_no_program_runs_with_less(
     assert (len(ran) < len(found)) is (call not in needless)
 
 
+OLDER = """
+channel.EXECUTABLE = arguments[1]
+with oxgen.Launcher(cells=1) as launcher:
+    look = oxgen.run([arguments[0], "look"], sandbox=box("landlock"), launcher=launcher,
+                     capture_output=True)
+    outside = oxgen.run([arguments[0], "reach", "x", arguments[0], "1"], launcher=launcher,
+                        sandbox=box("landlock"), capture_output=True)
+    oxgen.run([arguments[0], "daemons", "a-tag"], sandbox=box("landlock"), launcher=launcher)
+    say([look.returncode, look.confinement.missing, with_tag("a-tag"),
+         pairs(outside.stdout.decode())["read_outside"]])
+"""
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+def test_an_older_landlock_holds_less_and_says_so(
+    version: int, faulty: Path, shared_place: Path
+) -> None:
+    launcher = shared_place / f"fault-landlock_version-0-{version}"
+    shutil.copy(faulty, launcher)
+    code, missing, left, read = contained(
+        f"drop({USER}, os.path.dirname(arguments[1]))\n{OLDER}",
+        *(shared_place / "dweller", launcher),
+    )
+    assert (code, left, read) == (0, [], errno.EACCES)
+    assert {"whole_tree_kill", "neighbours"} <= set(missing)
+
+
+def test_a_landlock_that_lets_no_file_move_is_no_second_wall(
+    with_launcher: object, programs: dict[str, str]
+) -> None:
+    with_launcher("landlock_version", 0, 1)  # type: ignore[operator]
+    with oxgen.Launcher(cells=1) as launcher:
+        done = oxgen.run([programs["static"]], sandbox=BOX, launcher=launcher)
+    assert "second_wall" in done.confinement.weaker
+
+
 def test_every_stage_has_a_test_that_makes_it_fail() -> None:
     covered = {case[0] for case in CASES} | {case[0] for case in SEARCHED} | set(ELSEWHERE)
     covered |= {"files"}

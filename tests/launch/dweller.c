@@ -229,6 +229,7 @@ int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
 
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* some attempts end us, or who would see to our end */
     if (strcmp(mode, "look") == 0)
         return look();
     if (strcmp(mode, "reach") == 0)
