@@ -77,7 +77,7 @@ def test_nothing_is_said_of_a_plain_machine_as_root(tmp_path: Path) -> None:
             {"proc__self__status": "CapBnd:\t00000000a80425fb\nSeccomp:\t0\n"},
             0,
             "capabilities",
-            ("namespaces",),
+            (),
             "'chroot'",
         ),
         (
