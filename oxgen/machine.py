@@ -115,10 +115,10 @@ def _container(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
     if uid == 0 and re.fullmatch("[0-9a-f]+", bounding) and not int(bounding, 16) >> 21 & 1:
         yield Setting(
             name="capabilities",
-            found="root without CAP_SYS_ADMIN, as in an ordinary container: level 'namespaces' needs"
-            " a user namespace then, as for an ordinary user",
-            remedy="where that is refused, level 'chroot' works, or give the container CAP_SYS_ADMIN"
-            " (docker run --cap-add SYS_ADMIN)",
+            found="root without CAP_SYS_ADMIN, as in an ordinary container: level 'namespaces'"
+            " needs a user namespace then, as for an ordinary user",
+            remedy="where that is refused, level 'chroot' works, or give the container"
+            " CAP_SYS_ADMIN (docker run --cap-add SYS_ADMIN)",
         )
 
 

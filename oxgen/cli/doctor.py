@@ -201,7 +201,8 @@ def _settings() -> Iterator[_Check]:
     from ..machine import settings
 
     for one in settings(launcher=_launch.EXECUTABLE):
-        yield _Check(name=one.name, state="note", detail=one.found, remedy=one.remedy)
+        way = f" (in the way of level {', '.join(one.hinders)})" if one.hinders else ""
+        yield _Check(name=one.name, state="note", detail=one.found + way, remedy=one.remedy)
 
 
 def _uids() -> _Check:
