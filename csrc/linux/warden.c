@@ -3,16 +3,12 @@
 #include "warden.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,199 +18,14 @@
 #include "../posix/steps.h"
 #include "../wire.h"
 #include "files.h"
-#include "jail.h"
+#include "filter.h"
+#include "ground.h"
 #include "missing.h"
 #include "plain_paths.h"
 #include "rlimits.h"
-#include "filter.h"
-#include "watch.h"
-
-#define PLUGIN_ID 65534
-
-/* Descriptors 0 to 3 of the warden are /dev/null, so that received ones lie above. */
-#define FIRST_OWN 4
 
 /* How long processes that have been killed may take to end. */
 #define END_ALL_MS 2000
-
-/* --- becoming a warden ------------------------------------------------------------------------ */
-
-#define KEPT_CAPABILITIES \
-    ((1u << CAP_KILL) | (1u << CAP_SETUID) | (1u << CAP_SETGID) | (1u << CAP_SYS_CHROOT))
-
-static int kill_namespace(const struct ox_ground *ground)
-{
-    (void)ground;
-    return kill(-1, SIGKILL) < 0 ? -errno : 0;
-}
-
-static struct ox_ground of_namespaces = {
-    .root = OX_JAIL_ROOT,
-    .uid = PLUGIN_ID,
-    .capabilities = KEPT_CAPABILITIES,
-    .parent_death = SIGKILL,
-    .wall = -1,
-    .children = -1,
-    .stat = -1,
-    .kill_all = kill_namespace,
-};
-
-static struct ox_ground *ground = &of_namespaces;
-
-void ox_warden_stand_on(struct ox_ground *other)
-{
-    ground = other;
-}
-
-static int drop_capabilities(void)
-{
-    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };
-    struct __user_cap_data_struct sets[2];
-
-    /* The bounding set first: dropping from it needs CAP_SETPCAP. EINVAL ends the list of the
-     * kernel's own. */
-    for (unsigned long capability = 0; !ground->own_ids; capability++) {
-        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
-            if (errno == EINVAL && capability > CAP_SYS_CHROOT)
-                break;
-            return -errno;
-        }
-    }
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-        return -errno;
-
-    memset(sets, 0, sizeof(sets));
-    sets[0].effective = ground->capabilities;
-    sets[0].permitted = ground->capabilities;
-    return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
-}
-
-/* Move fd up to at least `least`, close-on-exec. */
-static int move_up(int *fd, int least)
-{
-    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, least);
-
-    if (moved < 0)
-        return -errno;
-    ox_close(fd);
-    *fd = moved;
-    return 0;
-}
-
-/* 0 to 3 become /dev/null, those that are kept follow, everything else is closed. null is open
- * already. */
-static int arrange_descriptors(int null, int *socket, int *oom_score, int *signals)
-{
-    int *kept[] = { socket, oom_score, signals, &ground->wall, &ground->children, &ground->stat };
-    size_t count = 3;
-    int r;
-
-    for (size_t i = count; i < sizeof(kept) / sizeof(kept[0]); i++) {
-        if (*kept[i] >= 0)
-            kept[count++] = kept[i];
-    }
-    for (size_t i = 0; i < count; i++) {
-        r = move_up(kept[i], FIRST_OWN + (int)count);
-        if (r < 0)
-            return r;
-    }
-    for (int fd = 0; fd < FIRST_OWN; fd++) {
-        if (null != fd && dup2(null, fd) < 0)
-            return -errno;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (dup3(*kept[i], FIRST_OWN + (int)i, O_CLOEXEC) < 0)
-            return -errno;
-        *kept[i] = FIRST_OWN + (int)i;
-    }
-    return ox_close_from(FIRST_OWN + (unsigned)count);
-}
-
-static int open_signals(void)
-{
-    sigset_t child;
-    int fd;
-
-    (void)sigemptyset(&child);
-    (void)sigaddset(&child, SIGCHLD);
-    if (ground->parent_death != SIGKILL)
-        (void)sigaddset(&child, ground->parent_death);
-    if (sigprocmask(SIG_SETMASK, &child, NULL) < 0)
-        return -errno;
-    fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? -errno : fd;
-}
-
-/* The launcher's end of the socket pair is its sign of life until it hands it to the host; the
- * parent-death signal takes over here. It comes after the last change of ids, which would clear
- * it (PR_SET_PDEATHSIG(2const)). */
-static int die_with_launcher(int socket)
-{
-    struct pollfd peer = { .fd = socket, .events = 0 };
-
-    if (prctl(PR_SET_PDEATHSIG, ground->parent_death, 0, 0, 0) < 0)
-        return -errno;
-    if (poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0)
-        return -ESRCH;
-    return 0;
-}
-
-/* What the warden's own score is between launches: that of the launcher, as one that somebody with
- * CAP_SYS_RESOURCE has raised can be lowered no more by others (systemd does so for user sessions). */
-static char calm_score[8] = "0";
-
-static void note_oom_score(int fd)
-{
-    char text[sizeof(calm_score)];
-    ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
-
-    if (size <= 0 || text[0] == '-')
-        return;
-    memcpy(calm_score, text, (size_t)size);
-    calm_score[size] = '\0';
-}
-
-int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_score,
-                      int *ret_signals, struct ox_watch *watch, struct ox_error *ret_error)
-{
-    int null, signals, r;
-
-    /* The device was opened by name before the pivot, as the oom score was. */
-    null = *ret_signals;
-    note_oom_score(oom_score);
-    signals = open_signals();
-    if (signals < 0)
-        return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, signals, ret_error);
-    r = arrange_descriptors(null, &socket, &oom_score, &signals);
-    /* Half arranged they have moved too, and the caller reports the failure through the socket. */
-    *ret_socket = socket;
-    *ret_oom_score = oom_score;
-    *ret_signals = signals;
-    if (r < 0)
-        return ox_fail(OX_STAGE_WARDEN_DESCRIPTORS, r, ret_error);
-
-    r = ox_rlimits_fix();
-    if (r < 0)
-        return ox_fail(OX_STAGE_WARDEN_RLIMITS, r, ret_error);
-
-    r = drop_capabilities();
-    if (r < 0)
-        return ox_fail(OX_STAGE_CAPABILITIES, r, ret_error);
-
-    r = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : die_with_launcher(socket);
-    if (r < 0)
-        return ox_fail(OX_STAGE_PARENT_DEATH, r, ret_error);
-
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
-
-    r = ox_watch_load(watch);
-    if (r < 0)
-        return ox_fail(OX_STAGE_SECCOMP, r, ret_error);
-    return 0;
-}
-
-/* --- serving ---------------------------------------------------------------------------------- */
 
 struct request {
     struct ox_wire_launch head;
@@ -281,10 +92,10 @@ static int unpack(size_t size, struct ox_step_plan *ret_plan)
         return -EBADMSG;
     ret_plan->argv = pointers;
     ret_plan->envp = pointers + head->argc + 1;
-    if (ground->prefix != NULL &&
-        ox_paths_prefix(ground->prefix, ground->program, ret_plan, pointers) < 0)
+    if (ox_ground->prefix != NULL &&
+        ox_paths_prefix(ox_ground->prefix, ox_ground->program, ret_plan, pointers) < 0)
         return -ENAMETOOLONG;
-    if (ground->own_ids)
+    if (ox_ground->own_ids)
         lift_process_limit();
     ox_rlimits_clamp(request.head.rlimits, head->rlimits_count);
     ret_plan->rlimits = head->rlimits;
@@ -323,7 +134,7 @@ static pid_t launch(const struct ox_step_plan *plan, int oom_score, struct ox_er
     /* Back to where it was: allowed without a capability, as it is not below what was set for us. A
      * warden that cannot would be killed before its plugins; the program may be running, so this
      * is a lost run and no failed launch. */
-    if (set_oom_score(oom_score, calm_score) < 0)
+    if (set_oom_score(oom_score, ox_ground_calm_score()) < 0)
         _exit(1);
     if (r < 0)
         return ox_fail(OX_STAGE_FORK, r, ret_error);
@@ -386,7 +197,7 @@ static void leave(void) __attribute__((noreturn));
 
 static void leave(void)
 {
-    if (ground != &of_namespaces)
+    if (!ox_ground_is_namespaces())
         (void)ox_warden_end_all();
     _exit(0);
 }
@@ -397,7 +208,7 @@ int ox_warden_end_all(void)
     int64_t deadline = ox_now_ns() + (int64_t)END_ALL_MS * 1000000;
 
     while (!tree.empty && ox_now_ns() < deadline) {
-        (void)ground->kill_all(ground);
+        (void)ox_ground->kill_all(ox_ground);
         reap(&tree);
         if (!tree.empty)
             (void)poll(NULL, 0, 1);
@@ -420,7 +231,7 @@ static void supervise(int socket, int signals, struct tree *tree)
         if (tree->empty)
             return;
         if (tree->leader == 0)
-            (void)ground->kill_all(ground);
+            (void)ox_ground->kill_all(ox_ground);
 
         (void)poll(events, 2, tree->leader == 0 ? 2 : 1000);
         if ((events[0].revents & POLLIN) != 0 && drain_signals(signals))
@@ -434,7 +245,7 @@ static void supervise(int socket, int signals, struct tree *tree)
             if (size <= 0)
                 leave();
             if ((size_t)size >= sizeof(kind[0]) && kind[0] == OX_MESSAGE_KILL)
-                (void)ground->kill_all(ground);
+                (void)ox_ground->kill_all(ox_ground);
         } else if ((events[1].revents & (POLLHUP | POLLERR)) != 0) {
             leave();
         }
@@ -446,11 +257,11 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
 {
     struct ox_wire_report reply = { .kind = OX_MESSAGE_ENDED, .processor = ox_processor_now() };
     struct ox_step_plan plan = {
-        .root = ground->root,
-        .uid = ground->uid,
-        .gid = ground->uid,
-        .own_ids = ground->own_ids,
-        .wall = ground->wall,
+        .root = ox_ground->root,
+        .uid = ox_ground->uid,
+        .gid = ox_ground->uid,
+        .own_ids = ox_ground->own_ids,
+        .wall = ox_ground->wall,
         .report = &report,
         .fds = { -1, -1, -1, -1 },
     };
@@ -508,10 +319,10 @@ static void work_on_files(struct ox_files_task *task, unsigned long flags)
 {
     pid_t pid;
 
-    task->root = ground->root;
-    task->prefix = ground->prefix;
-    task->own_ids = ground->own_ids;
-    task->uid = task->gid = ground->uid;
+    task->root = ox_ground->root;
+    task->prefix = ox_ground->prefix;
+    task->own_ids = ox_ground->own_ids;
+    task->uid = task->gid = ox_ground->uid;
     /* Killed on the way, unless it says otherwise. */
     task->errnum = ECHILD;
     pid = clone(files_main, child_stack + sizeof(child_stack),
@@ -609,7 +420,7 @@ void ox_warden_serve(int socket, int oom_score, int signals)
 
         /* An idle warden has nothing to watch; the kernel wakes it for a request, for the end of
          * the host's side, or kills it with the launcher, unless that is for the warden to answer. */
-        if (ground->parent_death != SIGKILL)
+        if (ox_ground->parent_death != SIGKILL)
             wait_for_request(socket, signals);
         size = ox_receive(socket, &request, sizeof(request), fds, 8, &fds_count);
 
