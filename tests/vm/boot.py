@@ -1,0 +1,120 @@
+"""Boot Debian's kernels under qemu, one after the other, and run the plan in each.
+
+    boot.py [--docs] [KERNEL...]      5.10, 6.1, 6.12, newest, or the path of a vmlinuz
+
+Called by scripts/vm.sh. What each machine says is in build/vm/logs/, what it found in
+build/vm/results/ as JSON. --docs writes docs/kernels.md from all results there are.
+Exit status: 0 every kernel ran and no test failed, 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import image
+import report
+
+TREE = Path(__file__).resolve().parents[2]
+OUTPUT = TREE / "build" / "vm"
+KERNELS = ("5.10", "6.1", "6.12", "newest")
+#: A hang is told by its deadline; without KVM a whole run takes some minutes.
+MACHINE_SECONDS = 1200
+FETCH_SECONDS = 1000
+MEMORY_MIB = 3072
+
+
+def fetch(name: str) -> tuple[Path, str] | None:
+    """Return a kernel and its package; None, and a word why, where it cannot be had."""
+    if Path(name).is_file():
+        return Path(name), name
+    done = subprocess.run(
+        [str(TREE / "tests" / "vm" / "fetch.sh"), name],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=FETCH_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        return None
+    kernel = Path(done.stdout.strip())
+    return kernel, (kernel.parent / "package").read_text(encoding="utf-8").strip()
+
+
+def boot(kernel: Path, archive: Path, log: Path, answer: Path) -> str:
+    """Run one machine to its end; return a word on what went wrong, or none."""
+    answer.unlink(missing_ok=True)
+    command = [
+        *("nice", "-n", "10", "qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-smp", "2"),
+        *("-accel", "tcg,thread=multi", "-m", str(MEMORY_MIB), "-nodefaults", "-nographic"),
+        *("-no-reboot", "-nic", "none", "-serial", "stdio", "-serial", f"file:{answer}"),
+        *("-kernel", str(kernel), "-initrd", str(archive)),
+        *("-append", "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on"),
+    ]
+    with open(log, "wb") as stream:
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                timeout=MACHINE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"it did not end within {MACHINE_SECONDS} s"
+    return "" if done.returncode == 0 else f"qemu ended with {done.returncode}"
+
+
+def try_kernel(name: str, archive: Path) -> dict[str, Any] | None:
+    """Run one kernel and keep what it found."""
+    found = fetch(name)
+    if found is None:
+        return None
+    kernel, package = found
+    word = kernel.stem if Path(name).is_file() else name
+    log, answer = OUTPUT / "logs" / f"{word}.log", OUTPUT / f"{word}.serial"
+    begun = time.monotonic()
+    wrong = boot(kernel, archive, log, answer)
+    try:
+        told = json.loads(answer.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        told = {"error": wrong or "it said nothing", "log": tail, "stages": []}
+    told |= {"package": package, "seconds": round(time.monotonic() - begun, 1)}
+    result = OUTPUT / "results" / f"{word}.json"
+    result.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return dict(told)
+
+
+def main() -> int:
+    words = [word for word in sys.argv[1:] if word != "--docs"]
+    for name in ("logs", "results"):
+        (OUTPUT / name).mkdir(parents=True, exist_ok=True)
+    sys.path.insert(0, str(TREE / "tests"))
+    from control import programs
+
+    archive = OUTPUT / "image"
+    built = [programs.build_probe(), programs.build_probe("-pie", "-fPIE")]
+    size = image.build(TREE, built).write(archive)
+    print(f"image: {size >> 20} MiB, {sys.executable}", flush=True)
+    failed = False
+    for name in words or KERNELS:
+        told = try_kernel(name, archive)
+        if told is None:
+            print(f"left out: {name}: its package cannot be had here", flush=True)
+            failed |= bool(words)
+            continue
+        print("\n".join(report.lines(name, told)), flush=True)
+        failed |= not report.is_good(told)
+    if "--docs" in sys.argv[1:]:
+        report.write(OUTPUT / "results", TREE / "docs" / "kernels.md")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

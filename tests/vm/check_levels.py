@@ -1,0 +1,73 @@
+"""What a user gets, and is told, in each state of a machine. Run by ``inside.py`` alone.
+
+The names of the files keep it out of a plain ``pytest``: it expects the state that the plan names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import oxgen
+from oxgen.sandbox import PROPERTIES, Enforce, Sandbox
+
+
+class TestWhole:
+    """All controllers are there and ours to use."""
+
+    def test_the_default_level_holds_everything(self) -> None:
+        box = oxgen.probe()
+        assert (box.level, box.missing, box.limits) == ("namespaces", (), "cgroup")
+        assert set(box.enforced) == set(PROPERTIES)
+
+    def test_a_run_says_the_same(self, probe_path: Path) -> None:
+        done = oxgen.run([str(probe_path)], capture_output=True)
+        assert done.returncode == 0
+        assert done.confinement == oxgen.probe()
+
+
+class TestWithoutCgroup:
+    """The user may make namespaces, and no cgroup."""
+
+    def test_a_run_is_refused_with_cause_and_remedy(self, probe_path: Path) -> None:
+        with pytest.raises(oxgen.UnsupportedError) as caught:
+            oxgen.run([str(probe_path)], capture_output=True)
+        assert "memory_tree" in caught.value.missing
+        assert "no right to make cgroups" in caught.value.cause
+        assert "Delegate=yes" in caught.value.remedy
+
+    def test_best_effort_runs_and_lists_what_is_missing(self, probe_path: Path) -> None:
+        box = Sandbox(enforce=Enforce.BEST_EFFORT)
+        done = oxgen.run([str(probe_path)], sandbox=box, capture_output=True)
+        assert done.returncode == 0
+        assert "memory_tree" in done.confinement.missing
+
+    def test_a_property_can_be_waived_by_name(self, probe_path: Path) -> None:
+        box = Sandbox(enforce_except=("memory_tree",))
+        done = oxgen.run([str(probe_path)], sandbox=box, capture_output=True)
+        assert done.returncode == 0
+        assert done.confinement.missing == ("memory_tree",)
+
+
+class TestWithoutUserNamespaces:
+    """The administrator has switched them off for users."""
+
+    def test_a_run_is_refused_and_the_switch_is_named(self, probe_path: Path) -> None:
+        with pytest.raises(oxgen.UnsupportedError) as caught:
+            oxgen.run([str(probe_path)], capture_output=True)
+        assert "filesystem" in caught.value.missing
+        assert _switch() in f"{caught.value.cause} {caught.value.remedy}"
+
+    def test_best_effort_is_refused_as_well(self, probe_path: Path) -> None:
+        # Without a mount namespace nothing at all keeps the program from the machine's files.
+        box = Sandbox(level="namespaces", enforce=Enforce.BEST_EFFORT)
+        with pytest.raises(oxgen.UnsupportedError):
+            oxgen.run([str(probe_path)], sandbox=box, capture_output=True)
+
+
+def _switch() -> str:
+    clone = Path("/proc/sys/kernel/unprivileged_userns_clone")
+    if clone.exists() and clone.read_text().strip() == "0":
+        return "kernel.unprivileged_userns_clone"
+    return "user.max_user_namespaces"

@@ -1,0 +1,73 @@
+"""Plan: which tests run in a virtual machine, as whom, in which state of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["STAGES", "Stage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One state of the machine, and the tests that run in it.
+
+    ``cgroup``: "leaf" is one of many below a root with all controllers on, as a service has it;
+    "delegated" belongs to the user, and he is in a leaf of it (systemd's ``Delegate=yes``); "foreign"
+    belongs to root. ``sysctl`` is a file below /proc/sys and what is written to it; a kernel that
+    has no such file leaves the stage out.
+    """
+
+    name: str
+    user: Literal["root", "user"]
+    cgroup: Literal["leaf", "delegated", "foreign"]
+    tests: tuple[str, ...]
+    sysctl: tuple[str, str] | None = None
+
+
+_LIMITS = (
+    "tests/launch/test_limits.py",
+    "tests/ends/test_memory_limit.py",
+    "tests/ends/test_trees.py",
+)
+_VIEW = (
+    "tests/launch/test_filesystem.py",
+    "tests/launch/test_network.py",
+    "tests/launch/test_attacks.py",
+)
+_HERE = "tests/vm/check_levels.py"
+
+STAGES = (
+    Stage(
+        name="root",
+        user="root",
+        cgroup="leaf",
+        tests=("tests/launch/test_identity.py", *_VIEW, *_LIMITS, f"{_HERE}::TestWhole"),
+    ),
+    Stage(
+        name="user, delegated cgroup",
+        user="user",
+        cgroup="delegated",
+        tests=("tests/launch/test_identity.py", *_VIEW, *_LIMITS, f"{_HERE}::TestWhole"),
+    ),
+    Stage(
+        name="user, no cgroup",
+        user="user",
+        cgroup="foreign",
+        tests=(f"{_HERE}::TestWithoutCgroup",),
+    ),
+    Stage(
+        name="user, user namespaces off",
+        user="user",
+        cgroup="delegated",
+        tests=(f"{_HERE}::TestWithoutUserNamespaces",),
+        sysctl=("kernel/unprivileged_userns_clone", "0"),
+    ),
+    Stage(
+        name="user, no user namespaces allowed",
+        user="user",
+        cgroup="delegated",
+        tests=(f"{_HERE}::TestWithoutUserNamespaces",),
+        sysctl=("user/max_user_namespaces", "0"),
+    ),
+)

@@ -1,0 +1,63 @@
+"""A pytest plugin for the virtual machines: writes down how each test ended.
+
+As an ordinary user the tests that are marked ``root`` run all the same: here a user has all that a
+cell needs. What is left out is what only root can arrange, with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+__all__: list[str] = []
+
+_CONTROL = "needs-root: controls are made by root"
+#: Tests of what root's cells have and a user's cannot, by the end of their names.
+_ROOTS_OWN = {
+    "test_on_the_host_it_is_neither_root_nor_nobody": "a user's cell has the user's id outside",
+    "test_two_plugins_are_two_users_of_the_host": "a user has one id for all cells",
+    "test_not_even_process_1_of_the_cell_is_root_of_the_host": "a user's cell has the user's id",
+}
+_TEXT_CHARACTERS = 3000
+
+_ended: dict[str, tuple[str, str]] = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Take back the skip of ``root`` tests, and skip what cannot be had."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        item.own_markers = [
+            mark
+            for mark in item.own_markers
+            if not (mark.name == "skip" and str(mark.kwargs.get("reason")).startswith("needs-root"))
+        ]
+        name = item.name.partition("[")[0]
+        if "unconfined" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=_CONTROL))
+        elif name in _ROOTS_OWN:
+            item.add_marker(pytest.mark.skip(reason=f"needs-root: {_ROOTS_OWN[name]}"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep the worst of a test's three phases."""
+    rank = {"passed": 0, "skipped": 1, "failed": 2}
+    before = _ended.get(report.nodeid, ("passed", ""))
+    if report.nodeid in _ended and rank[report.outcome] <= rank[before[0]]:
+        return
+    text = ""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        text = report.longrepr[2].removeprefix("Skipped: ")
+    elif report.failed:
+        text = report.longreprtext[-_TEXT_CHARACTERS:]
+    _ended[report.nodeid] = (report.outcome, text)
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Write what happened to the file that the environment names."""
+    with open(os.environ["OXGEN_VM_RESULT"], "w", encoding="utf-8") as stream:
+        json.dump({"exit_status": int(exitstatus), "tests": _ended}, stream)
