@@ -43,11 +43,20 @@ class TestWithoutCgroup:
         assert done.returncode == 0
         assert "memory_tree" in done.confinement.missing
 
-    def test_a_property_can_be_waived_by_name(self, probe_path: Path) -> None:
-        box = Sandbox(enforce_except=("memory_tree",))
+    def test_what_is_missing_can_be_waived_by_name(self, probe_path: Path) -> None:
+        missing = oxgen.probe(Sandbox(enforce=Enforce.BEST_EFFORT)).missing
+        assert missing[0] == "memory_tree"
+        box = Sandbox(enforce_except=missing)
         done = oxgen.run([str(probe_path)], sandbox=box, capture_output=True)
-        assert done.returncode == 0
-        assert done.confinement.missing == ("memory_tree",)
+        assert (done.returncode, done.confinement.missing) == (0, missing)
+
+    def test_each_of_them_has_to_be_waived(self, probe_path: Path) -> None:
+        missing = oxgen.probe(Sandbox(enforce=Enforce.BEST_EFFORT)).missing
+        for one in missing:
+            box = Sandbox(enforce_except=tuple(name for name in missing if name != one))
+            with pytest.raises(oxgen.UnsupportedError) as caught:
+                oxgen.run([str(probe_path)], sandbox=box, capture_output=True)
+            assert caught.value.missing == (one,)
 
 
 class TestWithoutUserNamespaces:

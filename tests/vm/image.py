@@ -1,4 +1,4 @@
-"""Image: the first root of a virtual machine, with this Python, oxgen, its tests and a few programs.
+"""Image: the first root of a virtual machine: this Python, oxgen, its tests and a few programs.
 
 Everything lies at the path it has here, except the tree, which is below ``TREE``. The machine's own
 disk is not shared: whatever is done in the virtual machine is done to this copy, in its memory.
@@ -31,7 +31,14 @@ DISTRIBUTIONS = ("oxgen", "pytest", "pytest-timeout", "hypothesis")
 PROGRAMS = (
     *("sh", "cat", "chmod", "chown", "chroot", "echo", "env", "false", "id", "ln", "ls", "mkdir"),
     *("mount", "mv", "prlimit", "readlink", "rm", "setpriv", "sleep", "stat", "true", "umount"),
-    *("unshare", "busybox"),
+    *("unshare", "perl", "busybox"),
+)
+#: Where a loader finds libraries, and the one locale that everybody has.
+SYSTEM_FILES = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/usr/lib/locale/C.utf8",
 )
 _NOT_OF_STDLIB = re.compile(
     r"(site-packages|dist-packages|test|tests|idlelib|tkinter|turtledemo|ensurepip|lib2to3"
@@ -169,11 +176,13 @@ def build(tree: Path, programs: Iterable[Path]) -> Image:
     for top in ("/bin", "/sbin", "/lib", "/lib64"):
         if os.path.islink(top):
             image.entries[top.lstrip("/")] = Path(top)
-    for path in ("/etc/ld.so.cache", "/usr/lib/locale/C.utf8"):
+    for path in (*SYSTEM_FILES, *map(str, Path("/usr/lib").glob("*/perl-base"))):
         if os.path.exists(path):
             image.add_tree(Path(path), without=without)
     image.entries["init"] = tree / "tests" / "vm" / "init.sh"
-    image.entries["etc/passwd"] = b"root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"
+    image.entries["etc/passwd"] = (
+        b"root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"
+    )
     image.entries["etc/group"] = b"root:x:0:\nuser:x:1000:\n"
     image.entries["python"] = f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
     return image

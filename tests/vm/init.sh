@@ -30,6 +30,8 @@ chmod 1777 /var/tmp
 chown 1000:1000 /home/user
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
 busybox ip link set lo up
+# Tests reserve more address space than there is memory, which a machine with more would let them.
+echo 1 >/proc/sys/vm/overcommit_memory
 
 # What is said is for whoever looks on, the answer goes out by the second serial line.
 /python -u /oxgen/tests/vm/inside.py /dev/ttyS1

@@ -13,9 +13,9 @@ class Stage:
     """One state of the machine, and the tests that run in it.
 
     ``cgroup``: "leaf" is one of many below a root with all controllers on, as a service has it;
-    "delegated" belongs to the user, and he is in a leaf of it (systemd's ``Delegate=yes``); "foreign"
-    belongs to root. ``sysctl`` is a file below /proc/sys and what is written to it; a kernel that
-    has no such file leaves the stage out.
+    "delegated" belongs to the user, and he is in a leaf of it (systemd's ``Delegate=yes``);
+    "foreign" belongs to root. ``sysctl`` is a file below /proc/sys and what is written to it; on a
+    kernel that has no such file the stage is left out.
     """
 
     name: str

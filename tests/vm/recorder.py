@@ -23,6 +23,7 @@ _ROOTS_OWN = {
 _TEXT_CHARACTERS = 3000
 
 _ended: dict[str, tuple[str, str]] = {}
+_seconds: dict[str, float] = {}
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,6 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Keep the worst of a test's three phases."""
+    _seconds[report.nodeid] = round(_seconds.get(report.nodeid, 0.0) + report.duration, 2)
     rank = {"passed": 0, "skipped": 1, "failed": 2}
     before = _ended.get(report.nodeid, ("passed", ""))
     if report.nodeid in _ended and rank[report.outcome] <= rank[before[0]]:
@@ -60,4 +62,4 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(exitstatus: int) -> None:
     """Write what happened to the file that the environment names."""
     with open(os.environ["OXGEN_VM_RESULT"], "w", encoding="utf-8") as stream:
-        json.dump({"exit_status": int(exitstatus), "tests": _ended}, stream)
+        json.dump({"exit_status": int(exitstatus), "tests": _ended, "seconds": _seconds}, stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,13 +49,108 @@ def lines(name: str, told: dict[str, Any]) -> Iterator[str]:
 
 def _levels(stage: dict[str, Any]) -> str:
     levels = (stage.get("doctor") or {}).get("levels", {})
-    return "; ".join(
-        f"{name} without {', '.join(level['missing'])}" if level["missing"] else name
-        for name, level in levels.items()
-        if level["available"]
-    ) or "none"
+    return (
+        "; ".join(
+            f"{name} without {', '.join(level['missing'])}" if level["missing"] else name
+            for name, level in levels.items()
+            if level["available"]
+        )
+        or "none"
+    )
+
+
+_HEAD = """# Kernels
+
+What was tried in virtual machines with Debian's kernels. `make vm DOCS=1` boots them under qemu,
+runs tests of confinement inside, as root and as an ordinary user, and writes this page. It needs neither
+root nor KVM and changes nothing of the machine. Inside, cgroup version 2 has all controllers; there
+is no systemd, but pid 1 makes the cgroups as systemd would.
+
+| state of the machine | who | what is there |
+|---|---|---|
+"""
+
+_STATES = {
+    "root": ("root", "a cgroup of many, all controllers on above it"),
+    "user, delegated cgroup": (
+        "uid 1000",
+        "the cgroup above its own belongs to it, as with `Delegate=yes`; no ranges in /etc/subuid",
+    ),
+    "user, no cgroup": ("uid 1000", "every cgroup belongs to root"),
+    "user, user namespaces off": (
+        "uid 1000",
+        "`kernel.unprivileged_userns_clone` is 0, a switch of Debian's kernels",
+    ),
+    "user, no user namespaces allowed": ("uid 1000", "`user.max_user_namespaces` is 0"),
+}
 
 
 def write(results: Path, target: Path) -> None:
-    """Write the page of all results."""
-    raise NotImplementedError
+    """Write the page of all results that are in a directory."""
+    machines = [
+        told
+        for path in results.glob("*.json")
+        if (told := json.loads(path.read_text(encoding="utf-8"))).get("kernel")
+    ]
+    machines.sort(key=lambda told: [int(part) for part in re.findall(r"\d+", told["kernel"])[:3]])
+    text = [_HEAD]
+    text += [f"| {name} | {who} | {what} |\n" for name, (who, what) in _STATES.items()]
+    text.append(
+        "\n## Levels and tests\n\nA level that holds less than all properties is named with what it"
+        " lacks (`0xgenctl doctor` in that state).\n\n"
+        "| kernel | Landlock ABI | state | levels | passed | failed | skipped |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
+    for told in machines:
+        text += _rows(told)
+    text.append(
+        "\n## What a user is told\n\n"
+        "| kernel | state | why not | what to change |\n|---|---|---|---|\n"
+    )
+    for told in machines:
+        for stage in told["stages"]:
+            level = ((stage.get("doctor") or {}).get("levels") or {}).get("namespaces")
+            if level and level["cause"]:
+                cause, remedy = (_cell(level[part]) for part in ("cause", "remedy"))
+                text.append(f"| {_version(told)} | {stage['name']} | {cause} | {remedy} |\n")
+    text.append("\n## Failed, and left out\n\n")
+    text += _remarks(machines)
+    target.write_text("".join(text), encoding="utf-8")
+
+
+def _rows(told: dict[str, Any]) -> Iterator[str]:
+    for stage in told["stages"]:
+        if "left_out" in stage:
+            yield f"| {_version(told)} | | {stage['name']} | {stage['left_out']} | | | |\n"
+            continue
+        counts = _counts(stage)
+        numbers = " | ".join(str(counts[word]) for word in ("passed", "failed", "skipped"))
+        abi = told["landlock_abi"] or "none"
+        yield f"| {_version(told)} | {abi} | {stage['name']} | {_levels(stage)} | {numbers} |\n"
+
+
+def _remarks(machines: list[dict[str, Any]]) -> Iterator[str]:
+    """List what failed, and each reason for which tests were skipped, on all kernels together."""
+    failed: dict[str, list[str]] = {}
+    skipped: Counter[tuple[str, str]] = Counter()
+    for told in machines:
+        for stage in told["stages"]:
+            for test, (outcome, text) in (stage.get("tests") or {}).items():
+                if outcome == "failed":
+                    failed.setdefault(test, []).append(f"{_version(told)}, {stage['name']}")
+                elif outcome == "skipped":
+                    skipped[stage["name"], text] += 1
+    if not failed:
+        yield "- No test failed.\n"
+    for test, where in sorted(failed.items()):
+        yield f"- Failed: `{test}` ({'; '.join(where)}).\n"
+    for (stage_name, text), count in sorted(skipped.items()):
+        yield f'- Left out, {count} of all kernels\' in "{stage_name}": {text}.\n'
+
+
+def _version(told: dict[str, Any]) -> str:
+    return str(told["kernel"])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
