@@ -6,11 +6,15 @@ The names of the files keep it out of a plain ``pytest``: it expects the state t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import oxgen
 from oxgen.sandbox import PROPERTIES, Enforce, Sandbox
+
+if TYPE_CHECKING:
+    from control.confined import Probe
 
 
 class TestWhole:
@@ -25,6 +29,36 @@ class TestWhole:
         done = oxgen.run([str(probe_path)], capture_output=True)
         assert done.returncode == 0
         assert done.confinement == oxgen.probe()
+
+
+class TestOneId:
+    """The user has no id but his own: a plugin and process 1 of its cell share it."""
+
+    def test_the_record_says_so(self) -> None:
+        assert "uid" in oxgen.probe().weaker
+
+    def test_process_1_takes_no_signal_of_its_plugin(self, probe: Probe) -> None:
+        # The kernel lets no process end or stop process 1 of its own pid namespace; see
+        # pid_namespaces(7). All signals are sent; the cell has to end the run all the same.
+        done = probe.run("attack")
+        assert (done.returncode, done.termination.reason) == (0, None)
+        assert b'"kill_process_1":{"outcome":"escaped"}' in (done.stdout or b"")
+        assert probe.look().uids is not None
+
+    def test_nobody_but_process_1_can_be_reached(self, probe: Probe, tag: str) -> None:
+        words = [str(probe.path), "announce", "20", tag]
+        with oxgen.spawn(words, tenant="bystander") as bystander:
+            bystander.stdout.readline()
+            assert probe.answer("kill-everyone", 9, tenant="killer") == {"kill": "ESRCH"}
+            assert probe.answer("kill-each", 400, tenant="killer") == {"hit": 1}
+            assert bystander.poll() is None
+
+
+class TestOwnIds:
+    """The user has a range in /etc/subuid, and newuidmap to use it."""
+
+    def test_the_record_says_nothing_of_shared_ids(self) -> None:
+        assert not {"uid", "groups"} & set(oxgen.probe().weaker)
 
 
 class TestWithoutCgroup:

@@ -52,6 +52,8 @@ class Image:
     def __init__(self) -> None:
         #: name without the leading slash -> path here, or the bytes of a file
         self.entries: dict[str, Path | bytes] = {}
+        #: Names whose mode is not that of the file here.
+        self.modes: dict[str, int] = {}
         self._programs: set[Path] = set()
 
     def add(self, path: Path, name: str | None = None) -> None:
@@ -93,7 +95,9 @@ class Image:
         }
         with open(target, "wb") as stream:
             for number, name in enumerate(sorted({*self.entries, *directories}), 1):
-                stream.write(newc.record(name, *_mode_and_content(self.entries.get(name)), number))
+                mode, content = _mode_and_content(self.entries.get(name))
+                mode = self.modes.get(name, mode)
+                stream.write(newc.record(name, mode, content, number))
             stream.write(newc.record("TRAILER!!!", 0, b"", 0))
             return stream.tell()
 
@@ -158,8 +162,11 @@ def _add_python(image: Image) -> None:
                 image.add(path)
 
 
-def build(tree: Path, programs: Iterable[Path]) -> Image:
-    """Return the image of ``tree``; ``programs`` are those that the tests would compile."""
+def build(tree: Path, programs: Iterable[Path], mappers: Iterable[Path]) -> Image:
+    """Return the image of ``tree``; ``programs`` are those that the tests would compile.
+
+    ``mappers`` are newuidmap and newgidmap, which get the set-user-ID bit.
+    """
     image = Image()
     _add_python(image)
     for name in PROGRAMS:
@@ -172,6 +179,10 @@ def build(tree: Path, programs: Iterable[Path]) -> Image:
         image.add_tree(tree / part, f"{TREE}/{part}", without=without)
     for program in programs:
         image.add(program, f"{TREE}/{program.relative_to(tree)}")
+    for mapper in mappers:
+        name = f"usr/bin/{mapper.name}"
+        image.add(mapper, name)
+        image.modes[name] = stat.S_IFREG | 0o4755
     image.add_libraries()
     for top in ("/bin", "/sbin", "/lib", "/lib64"):
         if os.path.islink(top):

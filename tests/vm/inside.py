@@ -19,6 +19,7 @@ from plan import STAGES, Stage
 TREE = Path(__file__).resolve().parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
 UID = 1000
+NEWUIDMAP = Path("/usr/bin/newuidmap")
 STAGE_SECONDS = 420
 DOCTOR_SECONDS = 60
 SYS_LANDLOCK_CREATE_RULESET = 444
@@ -88,7 +89,7 @@ def doctor(stage: Stage, place: Path) -> Any:
     """Return what ``0xgenctl doctor`` says in that state."""
     answer = Path("/tmp/doctor.json")
     with open(answer, "w", encoding="utf-8") as stream:
-        words = [sys.executable, str(TREE / "oxgenctl.py"), "doctor", "--json"]
+        words = [sys.executable, "-c", "import oxgenctl; oxgenctl.main()", "doctor", "--json"]
         run_in(place, stage.user, words, seconds=DOCTOR_SECONDS, stdout=stream)
     try:
         return json.loads(answer.read_text(encoding="utf-8"))
@@ -102,6 +103,8 @@ def run_stage(stage: Stage, places: dict[str, Path]) -> dict[str, Any]:
     result = Path(f"/tmp/result-{time.monotonic_ns()}.json")
     result.touch()
     result.chmod(0o666)
+    # Root's tests leave locks there that the user's have to take.
+    subprocess.run(["chown", "-R", f"{UID}:{UID}", str(TREE / "build")], check=True, timeout=30)
     begun = time.monotonic()
     found = doctor(stage, place)
     words = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short", "--color=no"]
@@ -111,7 +114,7 @@ def run_stage(stage: Stage, places: dict[str, Path]) -> dict[str, Any]:
         stage.user,
         words,
         seconds=STAGE_SECONDS,
-        variables={"OXGEN_VM_RESULT": str(result)},
+        variables={"OXGEN_VM_RESULT": str(result), "OXGEN_VM_IDS": str(stage.ids)},
     )
     text = result.read_text(encoding="utf-8")
     told = json.loads(text) if text else {}
@@ -129,16 +132,18 @@ def main() -> None:
     system = os.uname()
     print(f"Linux {system.release}", flush=True)
     places = make_cgroups()
-    subprocess.run(["chown", "-R", f"{UID}:{UID}", str(TREE / "build")], check=True, timeout=30)
     stages = []
     # Pid 1 gets the unknown words of the kernel's command line as its environment.
     numbers = [int(number) for number in os.environ.get("OXGEN_STAGES", "").split(",") if number]
     for stage in [STAGES[number] for number in numbers] or STAGES:
         print(f"== {stage.name}", flush=True)
         switch = Path("/proc/sys", stage.sysctl[0]) if stage.sysctl else None
-        if switch is not None and not switch.exists():
-            stages.append({"name": stage.name, "left_out": f"there is no {switch}"})
+        lacking = NEWUIDMAP if stage.ids else switch
+        if lacking is not None and not lacking.exists():
+            stages.append({"name": stage.name, "left_out": f"there is no {lacking}"})
             continue
+        for path in ("/etc/subuid", "/etc/subgid"):
+            Path(path).write_text(f"user:100000:{stage.ids}\n" if stage.ids else "")
         before = switch.read_text() if switch is not None else ""
         if switch is not None and stage.sysctl is not None:
             switch.write_text(stage.sysctl[1])

@@ -15,7 +15,8 @@ class Stage:
     ``cgroup``: "leaf" is one of many below a root with all controllers on, as a service has it;
     "delegated" belongs to the user, and he is in a leaf of it (systemd's ``Delegate=yes``);
     "foreign" belongs to root. ``sysctl`` is a file below /proc/sys and what is written to it; on a
-    kernel that has no such file the stage is left out.
+    kernel that has no such file the stage is left out. ``ids``: how many the user has of his own in
+    /etc/subuid, and newuidmap with it.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Stage:
     cgroup: Literal["leaf", "delegated", "foreign"]
     tests: tuple[str, ...]
     sysctl: tuple[str, str] | None = None
+    ids: int = 0
 
 
 _LIMITS = (
@@ -48,7 +50,26 @@ STAGES = (
         name="user, delegated cgroup",
         user="user",
         cgroup="delegated",
-        tests=("tests/launch/test_identity.py", *_VIEW, *_LIMITS, f"{_HERE}::TestWhole"),
+        tests=(
+            "tests/launch/test_identity.py",
+            *_VIEW,
+            *_LIMITS,
+            f"{_HERE}::TestWhole",
+            f"{_HERE}::TestOneId",
+        ),
+    ),
+    Stage(
+        name="user, delegated cgroup, own ids",
+        user="user",
+        cgroup="delegated",
+        tests=(
+            "tests/launch/test_identity.py",
+            *_VIEW,
+            "tests/launch/test_limits.py",
+            f"{_HERE}::TestWhole",
+            f"{_HERE}::TestOwnIds",
+        ),
+        ids=65536,
     ),
     Stage(
         name="user, no cgroup",

@@ -14,11 +14,16 @@ import pytest
 __all__: list[str] = []
 
 _CONTROL = "needs-root: controls are made by root"
-#: Tests of what root's cells have and a user's cannot, by the end of their names.
-_ROOTS_OWN = {
-    "test_on_the_host_it_is_neither_root_nor_nobody": "a user's cell has the user's id outside",
-    "test_two_plugins_are_two_users_of_the_host": "a user has one id for all cells",
-    "test_not_even_process_1_of_the_cell_is_root_of_the_host": "a user's cell has the user's id",
+#: What somebody with one id cannot have; the second halves of names are parameters.
+_ONE_ID = {
+    "test_on_the_host_it_is_neither_root_nor_nobody": "its cells have its id outside",
+    "test_two_plugins_are_two_users_of_the_host": "its cells have its id outside",
+    "test_not_even_process_1_of_the_cell_is_root_of_the_host": "its cells have its id outside",
+    "test_a_plugin_that_kills_everybody_kills_nobody": "TestOneId has what holds there",
+    **dict.fromkeys(
+        ("[signal_process_1]", "[stop_process_1]", "[kill_process_1]", "[kill_process_1_by_pidfd]"),
+        "process 1 of a cell has the plugin's id: the signal is allowed, and does nothing",
+    ),
 }
 _TEXT_CHARACTERS = 3000
 
@@ -37,11 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for mark in item.own_markers
             if not (mark.name == "skip" and str(mark.kwargs.get("reason")).startswith("needs-root"))
         ]
-        name = item.name.partition("[")[0]
+        name, bracket, parameter = item.name.partition("[")
+        reason = _ONE_ID.get(name) or _ONE_ID.get(bracket + parameter)
         if "unconfined" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.skip(reason=_CONTROL))
-        elif name in _ROOTS_OWN:
-            item.add_marker(pytest.mark.skip(reason=f"needs-root: {_ROOTS_OWN[name]}"))
+        elif reason is not None and os.environ["OXGEN_VM_IDS"] == "0":
+            item.add_marker(pytest.mark.skip(reason=f"needs-ids: a user with one: {reason}"))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -62,9 +62,9 @@ def _levels(stage: dict[str, Any]) -> str:
 _HEAD = """# Kernels
 
 What was tried in virtual machines with Debian's kernels. `make vm DOCS=1` boots them under qemu,
-runs tests of confinement inside, as root and as an ordinary user, and writes this page. It needs neither
-root nor KVM and changes nothing of the machine. Inside, cgroup version 2 has all controllers; there
-is no systemd, but pid 1 makes the cgroups as systemd would.
+runs tests of confinement inside, as root and as an ordinary user, and writes this page. It needs
+neither root nor KVM and changes nothing of the machine. Inside, cgroup version 2 has all
+controllers; there is no systemd, but pid 1 makes the cgroups as systemd would.
 
 | state of the machine | who | what is there |
 |---|---|---|
@@ -74,7 +74,11 @@ _STATES = {
     "root": ("root", "a cgroup of many, all controllers on above it"),
     "user, delegated cgroup": (
         "uid 1000",
-        "the cgroup above its own belongs to it, as with `Delegate=yes`; no ranges in /etc/subuid",
+        "the cgroup above its own belongs to it, as with `Delegate=yes`; no ids in /etc/subuid",
+    ),
+    "user, delegated cgroup, own ids": (
+        "uid 1000",
+        "the same, 65536 ids in /etc/subuid and /etc/subgid, newuidmap and newgidmap",
     ),
     "user, no cgroup": ("uid 1000", "every cgroup belongs to root"),
     "user, user namespaces off": (
