@@ -1,4 +1,5 @@
 #!/usr/bin/busybox sh
+# shellcheck shell=dash
 # Pid 1 of a throw-away virtual machine: makes of it what systemd makes of a machine, runs the tests,
 # powers off.
 set -u
