@@ -60,7 +60,7 @@ def mappers() -> list[Path]:
         return installed
     if not place.exists():
         place.mkdir(parents=True)
-        script = "apt-get download -q uidmap && dpkg -x uidmap_*.deb ."
+        script = "apt-get -q -o APT::Sandbox::User=root download uidmap && dpkg -x uidmap_*.deb ."
         subprocess.run(["sh", "-c", script], cwd=place, timeout=FETCH_SECONDS, check=False)
     return [path for name in names if (path := place / "usr" / "bin" / name).exists()]
 

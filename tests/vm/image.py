@@ -97,9 +97,14 @@ class Image:
             for number, name in enumerate(sorted({*self.entries, *directories}), 1):
                 mode, content = _mode_and_content(self.entries.get(name))
                 mode = self.modes.get(name, mode)
-                stream.write(newc.record(name, mode, content, number))
+                stream.write(newc.record(name, mode, content, number, self._mtime(name)))
             stream.write(newc.record("TRAILER!!!", 0, b"", 0))
             return stream.tell()
+
+    def _mtime(self, name: str) -> int:
+        # Compiled Python is used only if its source is as old as it was.
+        entry = self.entries.get(name)
+        return int(entry.lstat().st_mtime) if isinstance(entry, Path) else 0
 
     def _add_links_above(self, path: Path) -> None:
         # /lib and /bin are links on a merged /usr, and ELF files name what is behind them.

@@ -70,7 +70,6 @@ def run_in(place: Path, user: str, words: list[str], **options: Any) -> int | No
         "LANG": "C.UTF-8",
         "HOME": "/root" if user == "root" else "/home/user",
         "PYTHONPATH": f"{TREE}:{TREE}/tests:{TREE}/tests/vm",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": f"/tmp/hypothesis-{user}",
         **options.pop("variables", {}),
     }
