@@ -69,7 +69,9 @@ def boot(kernel: Path, archive: Path, log: Path, answer: Path, stages: list[int]
     """Run one machine to its end; return a word on what went wrong, or none."""
     answer.unlink(missing_ok=True)
     command = [
-        *("nice", "-n", "10", "qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-smp", "2"),
+        # Whatever ends this process ends the machine.
+        *("setpriv", "--pdeathsig", "KILL", "nice", "-n", "10", "qemu-system-x86_64"),
+        *("-M", "q35", "-cpu", "max", "-smp", "2"),
         *("-accel", "tcg,thread=multi", "-m", str(MEMORY_MIB), "-nodefaults", "-nographic"),
         *("-no-reboot", "-nic", "none", "-serial", "stdio", "-serial", f"file:{answer}"),
         *("-kernel", str(kernel), "-initrd", str(archive)),

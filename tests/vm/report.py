@@ -89,6 +89,14 @@ _STATES = {
 }
 
 
+_ONE_ID = """
+With one id, process 1 of a cell has the plugin's: the plugin may send it signals, and the kernel
+drops those that would end or stop it ([pid_namespaces(7)][1]). The record has `uid` in `weaker` then.
+
+[1]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+"""
+
+
 def write(results: Path, target: Path) -> None:
     """Write the page of all results that are in a directory."""
     machines = [
@@ -99,6 +107,7 @@ def write(results: Path, target: Path) -> None:
     machines.sort(key=lambda told: [int(part) for part in re.findall(r"\d+", told["kernel"])[:3]])
     text = [_HEAD]
     text += [f"| {name} | {who} | {what} |\n" for name, (who, what) in _STATES.items()]
+    text.append(_ONE_ID)
     text.append(
         "\n## Levels and tests\n\nA level that holds less than all properties is named with what it"
         " lacks (`0xgenctl doctor` in that state).\n\n"
@@ -136,20 +145,21 @@ def _rows(told: dict[str, Any]) -> Iterator[str]:
 def _remarks(machines: list[dict[str, Any]]) -> Iterator[str]:
     """List what failed, and each reason for which tests were skipped, on all kernels together."""
     failed: dict[str, list[str]] = {}
-    skipped: Counter[tuple[str, str]] = Counter()
+    skipped: Counter[str] = Counter()
     for told in machines:
         for stage in told["stages"]:
             for test, (outcome, text) in (stage.get("tests") or {}).items():
                 if outcome == "failed":
                     failed.setdefault(test, []).append(f"{_version(told)}, {stage['name']}")
                 elif outcome == "skipped":
-                    skipped[stage["name"], text] += 1
+                    skipped[text.partition(": ")[2]] += 1
     if not failed:
-        yield "- No test failed.\n"
+        yield "No test failed.\n"
     for test, where in sorted(failed.items()):
-        yield f"- Failed: `{test}` ({'; '.join(where)}).\n"
-    for (stage_name, text), count in sorted(skipped.items()):
-        yield f'- Left out, {count} of all kernels\' in "{stage_name}": {text}.\n'
+        yield f"- `{test}`: {'; '.join(where)}\n"
+    yield "\n| left out because | tests, on all kernels together |\n|---|---|\n"
+    for text, count in sorted(skipped.items()):
+        yield f"| {_cell(text)} | {count} |\n"
 
 
 def _version(told: dict[str, Any]) -> str:
