@@ -58,8 +58,8 @@ def mappers() -> list[Path]:
     place = OUTPUT / "uidmap"
     if len(installed) == len(names):
         return installed
-    if not place.exists():
-        place.mkdir(parents=True)
+    if not (place / "usr").exists():
+        place.mkdir(parents=True, exist_ok=True)
         script = "apt-get -q -o APT::Sandbox::User=root download uidmap && dpkg -x uidmap_*.deb ."
         subprocess.run(["sh", "-c", script], cwd=place, timeout=FETCH_SECONDS, check=False)
     return [path for name in names if (path := place / "usr" / "bin" / name).exists()]

@@ -93,6 +93,23 @@ class TestWithoutCgroup:
             assert caught.value.missing == (one,)
 
 
+class TestBusyCgroup:
+    """The user's own cgroup is his, and he is in it."""
+
+    def test_a_run_is_refused_with_cause_and_remedy(self, probe_path: Path) -> None:
+        with pytest.raises(oxgen.UnsupportedError) as caught:
+            oxgen.run([str(probe_path)], capture_output=True)
+        assert "memory_tree" in caught.value.missing
+        assert "hold processes" in caught.value.cause
+        assert "DelegateSubgroup=" in caught.value.remedy
+
+    def test_best_effort_leaves_nothing_behind(self, probe_path: Path) -> None:
+        box = Sandbox(enforce=Enforce.BEST_EFFORT)
+        done = oxgen.run([str(probe_path)], sandbox=box, capture_output=True)
+        assert done.returncode == 0
+        assert not list(Path("/sys/fs/cgroup/system.slice/unit.service").glob("oxgen-*"))
+
+
 class TestWithoutUserNamespaces:
     """The administrator has switched them off for users."""
 

@@ -48,6 +48,7 @@ def make_cgroups() -> dict[str, Path]:
         "leaf": slices / "tests.service",
         "foreign": slices / "session-1.scope",
         "delegated": CGROUPS / "user.slice" / "unit.service" / "leaf",
+        "busy": slices / "unit.service",
     }
     for place in places.values():
         place.mkdir(parents=True)
@@ -55,7 +56,7 @@ def make_cgroups() -> dict[str, Path]:
         enable_all(parent)
     unit = places["delegated"].parent
     # As systemd does it: the directory and the files that move processes, no limit of its own.
-    for given in (unit, places["delegated"]):
+    for given in (unit, places["delegated"], places["busy"]):
         for name in (".", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
             os.chown(given / name, UID, UID)
     enable_all(unit)

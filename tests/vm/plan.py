@@ -13,15 +13,16 @@ class Stage:
     """One state of the machine, and the tests that run in it.
 
     ``cgroup``: "leaf" is one of many below a root with all controllers on, as a service has it;
-    "delegated" belongs to the user, and he is in a leaf of it (systemd's ``Delegate=yes``);
-    "foreign" belongs to root. ``sysctl`` is a file below /proc/sys and what is written to it; on a
-    kernel that has no such file the stage is left out. ``ids``: how many the user has of his own in
-    /etc/subuid, and newuidmap with it.
+    "delegated" belongs to the user, and he is in a leaf of it (systemd's ``DelegateSubgroup=``);
+    "busy" belongs to him as well, but he is in that one itself; "foreign" belongs to root.
+    ``sysctl`` is a file below /proc/sys and what is written to it; on a kernel that has no such
+    file the stage is left out. ``ids``: how many the user has of his own in /etc/subuid, and
+    newuidmap with it.
     """
 
     name: str
     user: Literal["root", "user"]
-    cgroup: Literal["leaf", "delegated", "foreign"]
+    cgroup: Literal["leaf", "delegated", "busy", "foreign"]
     tests: tuple[str, ...]
     sysctl: tuple[str, str] | None = None
     ids: int = 0
@@ -76,6 +77,12 @@ STAGES = (
         user="user",
         cgroup="foreign",
         tests=(f"{_HERE}::TestWithoutCgroup",),
+    ),
+    Stage(
+        name="user, busy cgroup",
+        user="user",
+        cgroup="busy",
+        tests=(f"{_HERE}::TestBusyCgroup",),
     ),
     Stage(
         name="user, user namespaces off",

@@ -81,6 +81,10 @@ _STATES = {
         "the same, 65536 ids in /etc/subuid and /etc/subgid, newuidmap and newgidmap",
     ),
     "user, no cgroup": ("uid 1000", "every cgroup belongs to root"),
+    "user, busy cgroup": (
+        "uid 1000",
+        "its own cgroup belongs to it, and holds its processes: `Delegate=yes` alone",
+    ),
     "user, user namespaces off": (
         "uid 1000",
         "`kernel.unprivileged_userns_clone` is 0, a switch of Debian's kernels",
@@ -91,7 +95,7 @@ _STATES = {
 
 _ONE_ID = """
 With one id, process 1 of a cell has the plugin's: the plugin may send it signals, and the kernel
-drops those that would end or stop it ([pid_namespaces(7)][1]). The record has `uid` in `weaker` then.
+drops those that would end or stop it ([pid_namespaces(7)][1]). `weaker` of the record has `uid`.
 
 [1]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 """
