@@ -1,7 +1,8 @@
 """Image: the first root of a virtual machine: this Python, oxgen, its tests and a few programs.
 
-Everything lies at the path it has here, except the tree, which is below ``TREE``. The machine's own
-disk is not shared: whatever is done in the virtual machine is done to this copy, in its memory.
+Everything lies at the path it has here, except the tree (``TREE``) and installed distributions
+(``SITE``), which may lie anywhere here, below /tmp too. The machine's own disk is not shared:
+whatever is done in the virtual machine is done to this copy, in its memory.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pathlib import Path
 
 import newc
 
-__all__ = ["TREE", "Image", "build"]
+__all__ = ["SITE", "TREE", "Image", "build"]
 
-#: Where the tree is in the machine.
+#: Where the tree is in the machine, and what of the environment belongs to it.
 TREE = "/oxgen"
+SITE = "/oxgen-site"
 #: Parts of the tree that the tests read.
 PARTS = ("oxgen", "oxgenctl.py", "plugins", "pyproject.toml", "tests")
 #: Distributions with what they require; oxgen itself comes from the tree.
@@ -150,11 +152,9 @@ def _distributions(wanted: Iterable[str]) -> Iterator[importlib.metadata.Distrib
 
 
 def _add_python(image: Image) -> None:
-    executable = Path(sys.executable)
+    executable = Path(os.path.realpath(sys.executable))
     image.add(executable)
-    configuration = executable.parent.parent / "pyvenv.cfg"
-    if configuration.exists():
-        image.add(configuration)
+    image.entries["python"] = f'#!/bin/sh\nexec {executable} "$@"\n'.encode()
     paths = sysconfig.get_paths()
     for part in {paths["stdlib"], paths["platstdlib"]}:
         image.add_tree(Path(part), without=_NOT_OF_STDLIB)
@@ -164,7 +164,7 @@ def _add_python(image: Image) -> None:
         for file in distribution.files or ():
             path = Path(str(distribution.locate_file(file)))
             if ".." not in file.parts and path.exists():
-                image.add(path)
+                image.add(path, f"{SITE}/{file}")
 
 
 def build(tree: Path, programs: Iterable[Path], mappers: Iterable[Path]) -> Image:
@@ -200,5 +200,4 @@ def build(tree: Path, programs: Iterable[Path], mappers: Iterable[Path]) -> Imag
         b"root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"
     )
     image.entries["etc/group"] = b"root:x:0:\nuser:x:1000:\n"
-    image.entries["python"] = f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
     return image

@@ -1,6 +1,6 @@
 """Inside a virtual machine: put it into each state of the plan, run the tests, report.
 
-inside.py FILE       as root; FILE gets one line of JSON (README of the schema: boot.py)
+inside.py FILE       as root; FILE gets one line of JSON
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from image import SITE, TREE
 from plan import STAGES, Stage
 
-TREE = Path(__file__).resolve().parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
 UID = 1000
 NEWUIDMAP = Path("/usr/bin/newuidmap")
@@ -70,7 +70,7 @@ def run_in(place: Path, user: str, words: list[str], **options: Any) -> int | No
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
         "HOME": "/root" if user == "root" else "/home/user",
-        "PYTHONPATH": f"{TREE}:{TREE}/tests:{TREE}/tests/vm",
+        "PYTHONPATH": f"{TREE}:{TREE}/tests:{TREE}/tests/vm:{SITE}",
         "HYPOTHESIS_STORAGE_DIRECTORY": f"/tmp/hypothesis-{user}",
         **options.pop("variables", {}),
     }
@@ -104,7 +104,7 @@ def run_stage(stage: Stage, places: dict[str, Path]) -> dict[str, Any]:
     result.touch()
     result.chmod(0o666)
     # Root's tests leave locks there that the user's have to take.
-    subprocess.run(["chown", "-R", f"{UID}:{UID}", str(TREE / "build")], check=True, timeout=30)
+    subprocess.run(["chown", "-R", f"{UID}:{UID}", f"{TREE}/build"], check=True, timeout=30)
     begun = time.monotonic()
     found = doctor(stage, place)
     words = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short", "--color=no"]
