@@ -2,9 +2,9 @@
 # machine (as root they install missing Debian packages, otherwise they name them).
 # PYTHON=/path/to/python3 chooses the interpreter, TESTS=... what pytest runs, BUDGET=1 compares the
 # skipped tests with tests/skip_budget.txt. bench: QUICK=1, RESULTS=directory; soak: LAUNCHES=,
-# REUSE=tenancy|never, DIRTY=n, RESULTS= (benchmarks/README.md).
+# REUSE=tenancy|never, DIRTY=n, RESULTS= (benchmarks/README.md). vm: KERNELS="6.1 6.12", DOCS=1.
 
-.PHONY: all build demo test lint format sanitize bench soak wheel clean
+.PHONY: all build demo test vm lint format sanitize bench soak wheel clean
 .DEFAULT_GOAL := build
 
 all: build
@@ -18,6 +18,9 @@ demo:
 test:
 	@scripts/bootstrap.sh test
 	@scripts/run-tests.sh $(if $(BUDGET),--budget) $(TESTS)
+
+vm:
+	@scripts/vm.sh $(if $(DOCS),--docs) $(KERNELS)
 
 lint:
 	@scripts/bootstrap.sh dev

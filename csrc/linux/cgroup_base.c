@@ -235,8 +235,9 @@ static void explain(struct ox_cgroup_problem *problem, const struct ox_cgroup_pl
             "cgroup %.120s and those above it hold processes, so that their children cannot have limits",
             path);
         remedy =
-            "start in a cgroup of its own: move all processes of the topmost cgroup that is visible here into a "
-            "child of it";
+            "start in a cgroup below one without processes: systemd: Delegate=yes with "
+            "DelegateSubgroup=NAME, or systemd-run --user --scope; in a container: move all processes of "
+            "the topmost cgroup that is visible here into a child of it";
         break;
     case ENOENT:
         (void)snprintf(problem->cause, sizeof(problem->cause),

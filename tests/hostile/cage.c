@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -262,12 +263,17 @@ static int remove_own_program(void)
     return 0;
 }
 
-/* ETXTBSY is what an executable that is running answers even to its owner. */
+/* ETXTBSY is what an executable that is running answers to its owner, before the kernel looks whether
+ * the mount is read-only. */
 static int overwrite_own_program(void)
 {
-    int fd = open(own_path(), O_WRONLY | O_CLOEXEC);
+    struct statvfs place;
 
-    return fd >= 0 || errno == ETXTBSY ? 0 : -errno;
+    if (open(own_path(), O_WRONLY | O_CLOEXEC) >= 0)
+        return 0;
+    if (errno != ETXTBSY)
+        return -errno;
+    return statvfs(own_path(), &place) == 0 && place.f_flag & ST_RDONLY ? -EROFS : 0;
 }
 
 static int add_program(void)

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 
-def record(name: str, mode: int, content: bytes, inode: int) -> bytes:
-    fields = [inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0]
+def record(name: str, mode: int, content: bytes, inode: int, mtime: int = 0) -> bytes:
+    fields = [inode, mode, 0, 0, 1, mtime, len(content), 0, 0, 0, 0, len(name) + 1, 0]
     head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
     return pad(head) + pad(content)
 
