@@ -122,14 +122,9 @@ def write(results: Path, target: Path) -> None:
         text += _rows(told)
     text.append(
         "\n## What a user is told\n\n"
-        "| kernel | state | why not | what to change |\n|---|---|---|---|\n"
+        "| state | kernels | why not | what to change |\n|---|---|---|---|\n"
     )
-    for told in machines:
-        for stage in told["stages"]:
-            level = ((stage.get("doctor") or {}).get("levels") or {}).get("namespaces")
-            if level and level["cause"]:
-                cause, remedy = (_cell(level[part]) for part in ("cause", "remedy"))
-                text.append(f"| {_version(told)} | {stage['name']} | {cause} | {remedy} |\n")
+    text += _explanations(machines)
     text.append("\n## Failed, and left out\n\n")
     text += _remarks(machines)
     target.write_text("".join(text), encoding="utf-8")
@@ -144,6 +139,19 @@ def _rows(told: dict[str, Any]) -> Iterator[str]:
         numbers = " | ".join(str(counts[word]) for word in ("passed", "failed", "skipped"))
         abi = told["landlock_abi"] or "none"
         yield f"| {_version(told)} | {abi} | {stage['name']} | {_levels(stage)} | {numbers} |\n"
+
+
+def _explanations(machines: list[dict[str, Any]]) -> Iterator[str]:
+    """List what doctor says of level namespaces where it is not whole, once for each text."""
+    kernels: dict[tuple[str, str, str], list[str]] = {}
+    for told in machines:
+        for stage in told["stages"]:
+            level = ((stage.get("doctor") or {}).get("levels") or {}).get("namespaces")
+            if level and level["cause"]:
+                words = (stage["name"], _cell(level["cause"]), _cell(level["remedy"]))
+                kernels.setdefault(words, []).append(_version(told))
+    for (state, cause, remedy), names in kernels.items():
+        yield f"| {state} | {', '.join(names)} | {cause} | {remedy} |\n"
 
 
 def _remarks(machines: list[dict[str, Any]]) -> Iterator[str]:
