@@ -30,6 +30,7 @@ struct ox_works {
     int outer; /* where cells without a /proc begin, see ox_jail_space() */
     int proc;  /* the launcher's /proc */
     uint32_t next_id;
+    int counts_strangers; /* RLIMIT_NPROC of a plugin counts every process of our user */
 };
 
 enum ox_cell_state {
