@@ -97,7 +97,8 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
     char go;
     int r;
 
-    ox_rlimits_stand_in(spec->memory_bytes, works->ids.is_shared);
+    ox_rlimits_stand_in(spec->memory_bytes, works->ids.is_shared,
+                        works->counts_strangers && works->cgroups.count > 0);
     ox_cgroup_base_forget(&works->cgroups);
     r = ox_wait_readable(socket, ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000);
     if (r < 0)
@@ -181,7 +182,8 @@ static int open_works(struct ox_works *works, const struct ox_config *config,
     r = ox_works_open_cgroups(works, ret_problem);
     if (r < 0)
         return r;
-    if (works->ids.is_shared && works->cgroups.count == 0 && !ox_user_counts_apart())
+    works->counts_strangers = works->ids.is_shared && !ox_user_counts_apart();
+    if (works->counts_strangers && works->cgroups.count == 0)
         works->holds &= ~(uint32_t)OX_PROCESSES;
     return 0;
 }

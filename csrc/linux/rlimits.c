@@ -25,7 +25,8 @@ static struct ox_wire_rlimit fixed[] = {
 };
 
 static uint64_t most[RLIM_NLIMITS];
-/* Processes with the uid of plugins that are none: the warden, where it has no other. */
+/* Processes with the uid of plugins that are none: the warden, where it has no other. NONE: there is
+ * no telling how many. */
 static uint64_t beside;
 
 static void clamp(struct ox_wire_rlimit *limit)
@@ -36,13 +37,13 @@ static void clamp(struct ox_wire_rlimit *limit)
         limit->soft = limit->hard;
 }
 
-void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid)
+void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid, int counts_strangers)
 {
     for (unsigned i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
         if (fixed[i].resource == RLIMIT_DATA && memory_bytes >= 0)
             fixed[i].soft = fixed[i].hard = (uint64_t)memory_bytes;
     }
-    beside = shares_uid ? 1 : 0;
+    beside = counts_strangers ? NONE : shares_uid ? 1 : 0;
 }
 
 int ox_rlimits_fix(void)
@@ -71,7 +72,9 @@ void ox_rlimits_clamp(struct ox_wire_rlimit *rlimits, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         if (rlimits[i].resource < 0 || rlimits[i].resource >= (int)RLIM_NLIMITS)
             continue;
-        if (rlimits[i].resource == RLIMIT_NPROC && rlimits[i].hard < NONE - beside) {
+        if (rlimits[i].resource == RLIMIT_NPROC && beside == NONE) {
+            rlimits[i].soft = rlimits[i].hard = NONE;
+        } else if (rlimits[i].resource == RLIMIT_NPROC && rlimits[i].hard < NONE - beside) {
             rlimits[i].soft += beside;
             rlimits[i].hard += beside;
         }

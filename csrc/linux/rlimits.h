@@ -9,8 +9,9 @@ int ox_rlimits_fix(void);
 
 /* Before that, where a cgroup or an own uid is missing: the memory of each process (RLIMIT_DATA, as
  * runtimes reserve address space that they never use; -1: no bound), and that the warden counts as
- * one of the plugin's processes. */
-void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid);
+ * one of the plugin's processes. counts_strangers: RLIMIT_NPROC would count what others do with that
+ * uid, and a cgroup holds the number of processes, so it is left alone. */
+void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid, int counts_strangers);
 
 /* A hard limit that the machine's owner has set lower stays: what a request names are upper
  * bounds. */

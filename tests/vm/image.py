@@ -155,6 +155,10 @@ def _add_python(image: Image) -> None:
     executable = Path(os.path.realpath(sys.executable))
     image.add(executable)
     image.entries["python"] = f'#!/bin/sh\nexec {executable} "$@"\n'.encode()
+    # Tests start Pythons with a path of their own: it must find what is installed by itself.
+    words = [str(executable), "-c", "import site; print(site.getsitepackages()[0])"]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    image.entries[f"{told.strip().lstrip('/')}/installed.pth"] = f"{SITE}\n".encode()
     paths = sysconfig.get_paths()
     for part in {paths["stdlib"], paths["platstdlib"]}:
         image.add_tree(Path(part), without=_NOT_OF_STDLIB)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from image import SITE, TREE
+from image import TREE
 from plan import STAGES, Stage
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -70,7 +70,7 @@ def run_in(place: Path, user: str, words: list[str], **options: Any) -> int | No
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
         "HOME": "/root" if user == "root" else "/home/user",
-        "PYTHONPATH": f"{TREE}:{TREE}/tests:{TREE}/tests/vm:{SITE}",
+        "PYTHONPATH": f"{TREE}:{TREE}/tests:{TREE}/tests/vm",
         "HYPOTHESIS_STORAGE_DIRECTORY": f"/tmp/hypothesis-{user}",
         **options.pop("variables", {}),
     }
