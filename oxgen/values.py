@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TypeVar
 
 from .errors import UsageError
 
-__all__ = ["check_bool", "check_type", "path_text", "plain_path"]
+__all__ = ["check_bool", "check_type", "path_text", "plain_path", "why_not_replaced"]
 
 _Wanted = TypeVar("_Wanted")
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+#: Names there belong to the machine, those of links to ordinary files too (/dev/stdout).
+_OF_THE_MACHINE = ("/dev", "/proc", "/sys")
 
 
 def check_type(
@@ -39,6 +50,27 @@ def plain_path(name: str, path: object) -> str | bytes:
 def path_text(name: str, path: object) -> str:
     """Return a path as text."""
     return os.fsdecode(plain_path(name, path))
+
+
+def why_not_replaced(path: str) -> str:
+    """Say why no file of ours may take this name; empty where one may.
+
+    A file that appears by rename(2) does away with whatever had its name. So that is a regular
+    file, a link to one or to nothing, or nothing.
+    """
+    directory = os.path.realpath(os.path.dirname(path) or ".")
+    for top in _OF_THE_MACHINE:
+        below = directory == top or directory.startswith(top + "/")
+        if below and not (directory + "/").startswith("/dev/shm/"):
+            return f"is in {directory}, where names are the machine's"
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        # Nothing, or nothing that we can see: then the rename says so.
+        return ""
+    if stat.S_ISREG(mode):
+        return ""
+    return f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}"
 
 
 def _shown(value: object) -> str:

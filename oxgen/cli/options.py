@@ -13,6 +13,7 @@ import click
 from ..errors import UsageError
 from ..limits import Limits
 from ..sandbox import LEVELS, PROPERTIES, Enforce, Runtime, Sandbox
+from ..values import why_not_replaced
 
 __all__ = [
     "Bound",
@@ -23,6 +24,7 @@ __all__ = [
     "InsidePath",
     "Label",
     "Named",
+    "ReplacedFile",
     "Seconds",
     "Size",
     "Syscalls",
@@ -330,6 +332,18 @@ class FileName(Named):
                 param,
                 ctx,
             )
+        return text
+
+
+class ReplacedFile(FileName):
+    """The name of a file that appears whole by rename(2), in the place of a file or of nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = super().convert(value, param, ctx)
+        fault = why_not_replaced(text)
+        if fault:
+            accepted = "a name that a regular file has, or nothing"
+            self.fail(f"{text!r} is refused: it {fault}; accepted: {accepted}.", param, ctx)
         return text
 
 
