@@ -66,7 +66,9 @@ def test_a_call_that_kills_is_in_the_status_object(ctl, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("way", [("--explain",), ("--learn", "learnt.json")], ids=lambda way: way[0])
+@pytest.mark.parametrize(
+    "way", [("--explain",), ("--learn", "learnt.json")], ids=lambda way: way[0]
+)
 def test_a_sigsys_that_was_sent_is_told_from_a_refused_call(ctl, way: tuple[str, ...]) -> None:
     words = ("--json", "--", "/bin/sh", "-c", "kill -SYS $$")
     plain, seen = ctl("run", *words), ctl("run", *way, *words)
