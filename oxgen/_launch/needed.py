@@ -36,6 +36,7 @@ class Needed:
     mounts: tuple[tuple[str, str], ...] = ()
     system: bool = False  # /proc, /dev and /etc
     is_script: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def inspect(descriptor: int, path: str, runtime: Runtime, *, verified: bool) -> Needed:
@@ -248,11 +249,17 @@ def _run_by(found: interpreter.Interpreter, arguments: tuple[str, ...]) -> Neede
         mounts=(*found.mounts, *_common()),
         system=True,
         is_script=True,
+        environment=found.environment,
     )
 
 
 def _itself(found: interpreter.Interpreter) -> Needed:
-    return Needed(prefix=(found.executable,), mounts=(*found.mounts, *_common()), system=True)
+    return Needed(
+        prefix=(found.executable,),
+        mounts=(*found.mounts, *_common()),
+        system=True,
+        environment=found.environment,
+    )
 
 
 def _other(line: shebang.Shebang, path: str) -> Needed:
