@@ -4,6 +4,7 @@ does not, with the error that a program gets."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -140,6 +141,13 @@ DIFFERENT = {
         "Address family not supported",
         "Address family not supported",
     ),
+    "the SDK": ("import oxgen_plugin", "", "ModuleNotFoundError"),
+    "its directories by variables": (
+        "import os\nfor name in 'OXGEN_WORKSPACE', 'TMPDIR': open(os.environ[name] + '/a', 'w')",
+        "",
+        "",
+    ),
+    "its directories by name": ("open('/tmp/a', 'w')", "", "Permission denied"),
     "a look into /proc": (
         "open('/proc/self/status')",
         "No such file or directory",
@@ -155,3 +163,86 @@ def test_what_is_different_is_as_documented(level: str, what: str, place: Path) 
     wanted = at_chroot if level == "chroot" else at_landlock
     code, _, stderr = python(level, place, text)
     assert (code, wanted in stderr) == (1 if wanted else 0, True), stderr
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("where", ["usual", "odd"])
+def test_a_script_of_another_language_needs_its_interpreter_in_the_usual_place(
+    level: str, where: str, place: Path
+) -> None:
+    odd = shutil.copy(os.path.realpath("/bin/sh"), place / "odd-shell")
+    script = place / "script"
+    script.write_text(f"#!{'/bin/sh' if where == 'usual' else odd}\necho ran\n")
+    script.chmod(0o755)
+    if (level, where) == ("landlock", "odd"):
+        with pytest.raises(AssertionError, match="stage exec"):
+            at(level, place, str(script))
+    else:
+        assert at(level, place, str(script)) == [0, "ran\n", ""]
+
+
+#: Asked about process 1, which is the host and no process of the cell.
+FOREIGN = """
+import ctypes, json, os, signal, time
+libc = ctypes.CDLL(None, use_errno=True)
+room = ctypes.create_string_buffer(256)
+def call(name, *words):
+    function = getattr(libc, name)
+    ctypes.set_errno(0)
+    return 0 if function(*words) >= 0 else ctypes.get_errno()
+def python(function, *words):
+    try:
+        function(*words)
+        return 0
+    except OSError as refused:
+        return refused.errno
+zero = ctypes.c_long(0)
+ioprio_get, sched_getattr = (252, 315) if os.uname().machine == "x86_64" else (31, 275)
+told = {
+    "kill, signal 0": python(os.kill, 1, 0),
+    "pidfd_open": python(os.pidfd_open, 1),
+    "getpgid": python(os.getpgid, 1),
+    "getsid": python(os.getsid, 1),
+    "getpriority": python(os.getpriority, os.PRIO_PROCESS, 1),
+    "ioprio_get": call("syscall", ioprio_get, 1, 1),
+    "sched_getaffinity": python(os.sched_getaffinity, 1),
+    "sched_getscheduler": python(os.sched_getscheduler, 1),
+    "sched_getparam": python(os.sched_getparam, 1),
+    "sched_getattr": call("syscall", sched_getattr, 1, room, 48, 0),
+    "sched_rr_get_interval": python(os.sched_rr_get_interval, 1),
+    "clock_gettime": python(time.clock_gettime, (~1 << 3) | 2),
+}
+import resource
+changed = {
+    "kill": python(os.kill, 1, signal.SIGCONT),
+    "pidfd_send_signal": python(signal.pidfd_send_signal, os.pidfd_open(1), signal.SIGCONT),
+    "prlimit": python(resource.prlimit, 1, resource.RLIMIT_CORE),
+    "setpriority": python(os.setpriority, os.PRIO_PROCESS, 1, 5),
+    "sched_setaffinity": python(os.sched_setaffinity, 1, {0}),
+    "process_vm_readv": call("process_vm_readv", 1, None, zero, None, zero, zero),
+}
+print(json.dumps([told, changed]))
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_calls_that_tell_of_foreign_processes_are_those_of_the_list(
+    level: str, place: Path
+) -> None:
+    code, stdout, stderr = python(level, place, FOREIGN)
+    assert code == 0, stderr
+    told, changed = json.loads(stdout)
+    assert told.pop("kill, signal 0") == errno.EPERM
+    assert set(told.values()) == {0}, told
+    assert set(changed.values()) == {errno.EPERM}, changed
+
+
+def test_control_outside_of_a_cell_a_foreign_process_is_told_of_and_changed(place: Path) -> None:
+    text = """
+done = subprocess.run([sys.executable, "-c", arguments[1]], capture_output=True, text=True)
+say(json.loads(done.stdout))
+"""
+    told, changed = contained(text, place / "dweller", FOREIGN)
+    # To read another's memory something else may be in the way (Yama).
+    changed.pop("process_vm_readv")
+    assert {*told.values(), *changed.values()} == {0}
