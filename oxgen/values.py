@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from .errors import UsageError
 
-__all__ = ["check_bool", "check_type", "path_text", "plain_path", "why_not_replaced"]
+__all__ = ["check_bool", "check_type", "other_kind", "path_text", "plain_path", "why_not_replaced"]
 
 _Wanted = TypeVar("_Wanted")
 
@@ -52,6 +52,19 @@ def path_text(name: str, path: object) -> str:
     return os.fsdecode(plain_path(name, path))
 
 
+def other_kind(path: str) -> str:
+    """Say what is at a path, links followed, if that is no regular file; empty for nothing at all.
+
+    To be asked before a file is opened for writing: to open a device or a pipe has effects.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        # Nothing, or nothing that we can see: then whoever opens or renames is told so.
+        return ""
+    return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
 def why_not_replaced(path: str) -> str:
     """Say why no file of ours may take this name; empty where one may.
 
@@ -63,14 +76,8 @@ def why_not_replaced(path: str) -> str:
         below = directory == top or directory.startswith(top + "/")
         if below and not (directory + "/").startswith("/dev/shm/"):
             return f"is in {directory}, where names are the machine's"
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        # Nothing, or nothing that we can see: then the rename says so.
-        return ""
-    if stat.S_ISREG(mode):
-        return ""
-    return f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}"
+    kind = other_kind(path)
+    return f"is {kind}" if kind else ""
 
 
 def _shown(value: object) -> str:

@@ -5,13 +5,14 @@ All nodes are of the test's own, in its own directory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,31 @@ def test_no_signature_takes_the_place_of_what_is_no_file(
     assert [one.st_ino for one in after] == [one.st_ino for one in before]
 
 
+@contextlib.contextmanager
+def _waiting_for_a_writer(path: Path) -> Iterator[Callable[[], bool]]:
+    """Open a pipe in a process that waits until it is opened for writing; tell whether it was."""
+    if not stat.S_ISFIFO(os.lstat(path).st_mode):
+        yield lambda: False
+        return
+    with subprocess.Popen(["/bin/sh", "-c", ': <"$0"', str(path)]) as reader:
+        try:
+            yield lambda: reader.poll() is not None
+            # It was waiting: without a reader this is ENXIO.
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            assert reader.wait(timeout=10) == 0
+        finally:
+            reader.kill()
+
+
+@pytest.mark.parametrize("option", ["--plot"])
+def test_a_chart_goes_into_a_file_only(ctl, tmp_path: Path, option: str) -> None:
+    _pipe(tmp_path / "node.svg")
+    with _waiting_for_a_writer(tmp_path / "node.svg") as opened:
+        result = ctl("bench", option, "node.svg", "--seconds", "0.5")
+        assert not opened(), "somebody has opened it"
+    assert result.returncode != 0 and "is not a regular file" in result.stderr
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("make", [_pipe, _device], ids=["pipe", "device"])
 @pytest.mark.parametrize("option", ["--findings", "--audit-log"])
@@ -145,7 +171,9 @@ def test_records_are_appended_to_files_only(
     (tmp_path / "bare").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "bare").chmod(0o755)
     begun = time.monotonic()
-    result = ctl("plugin", "run", option, "node", "./bare")
+    with _waiting_for_a_writer(tmp_path / "node") as opened:
+        result = ctl("plugin", "run", option, "node", "./bare")
+        assert not opened(), "somebody has opened it"
     assert time.monotonic() - begun < 30
     assert result.returncode == 2 and "ran" not in result.stdout
     assert "regular file" in result.stderr
