@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from .errors import UsageError
 
-__all__ = ["GIB", "KIB", "MIB", "Limits"]
+__all__ = ["GIB", "KIB", "MIB", "Limits", "bounds_of"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -21,6 +21,15 @@ _SECONDS_MIN = 0.001
 _SHOWN_MAX = 100
 #: A cell's own memory (its first process, its mounts) is charged to the same cgroup.
 _MEMORY_MIN = 4 * MIB
+_LEAST = {
+    "memory_bytes": _MEMORY_MIN,
+    "processes": 1,
+    # 0, 1, 2 and the broker are open when the program starts, and a loader needs one more.
+    "open_files": 5,
+    "file_bytes": 0,
+    "disk_bytes": 64 * KIB,
+    "output_bytes": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +57,8 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("wall_seconds", "cpu_seconds"):
             _check_seconds(name, getattr(self, name))
-        _check_count("memory_bytes", self.memory_bytes, _MEMORY_MIN)
-        _check_count("processes", self.processes, 1)
-        # 0, 1, 2 and the broker are open when the program starts, and a loader needs one more.
-        _check_count("open_files", self.open_files, 5)
-        _check_count("file_bytes", self.file_bytes, 0)
-        _check_count("disk_bytes", self.disk_bytes, 64 * KIB)
-        _check_count("output_bytes", self.output_bytes, 0)
+        for name, least in _LEAST.items():
+            _check_count(name, getattr(self, name), least)
 
     @property
     def effective_disk_bytes(self) -> int | None:
@@ -71,6 +75,11 @@ class Limits:
     def as_dict(self) -> dict[str, float | int | None]:
         """Return the fields by name, as the status object lists them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def bounds_of(name: str) -> tuple[float, float]:
+    """Return the least and the largest value that the field of this name accepts."""
+    return (_LEAST[name], _COUNT_MAX) if name in _LEAST else (_SECONDS_MIN, _SECONDS_MAX)
 
 
 def _check_seconds(name: str, value: object) -> None:

@@ -291,26 +291,40 @@ static int fill_dev(int directory)
     return 0;
 }
 
-static int fill_etc(int directory)
+static int write_file(int directory, const char *path, const char *text)
 {
-    static const char *const files[][2] = {
-        { "etc/passwd", "root:x:0:0:root:/:/bin/false\n"
-                        "nobody:x:65534:65534:nobody:/home/plugin:/bin/false\n" },
-        { "etc/group", "root:x:0:\nnogroup:x:65534:\n" },
-        { "etc/hosts", "127.0.0.1 localhost\n::1 localhost\n" },
-        { "etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n" },
-    };
+    ssize_t size = (ssize_t)strlen(text);
+    int r = 0;
+    int fd = openat(directory, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
+
+    if (fd < 0)
+        return -errno;
+    errno = EIO; /* what a short write leaves as it is */
+    if (write(fd, text, (size_t)size) != size)
+        r = -errno;
+    ox_close(&fd);
+    return r;
+}
+
+/* The names of the cell's own user, whose number is another in each cell, and of root. */
+static int fill_etc(int directory, uint32_t owner)
+{
+    char users[160], groups[64];
     int r = make_directory(directory, "etc", 0755);
 
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]) && r == 0; i++) {
-        ssize_t size = (ssize_t)strlen(files[i][1]);
-        int fd = openat(directory, files[i][0],
-                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
-
-        if (fd < 0 || write(fd, files[i][1], (size_t)size) != size)
-            r = -errno;
-        ox_close(&fd);
-    }
+    (void)snprintf(users, sizeof(users),
+                   "root:x:0:0:root:/:/bin/false\nnobody:x:%u:%u:nobody:/home/plugin:/bin/false\n",
+                   owner, owner);
+    (void)snprintf(groups, sizeof(groups), "root:x:0:\nnogroup:x:%u:\n", owner);
+    if (r == 0)
+        r = write_file(directory, "etc/passwd", users);
+    if (r == 0)
+        r = write_file(directory, "etc/group", groups);
+    if (r == 0)
+        r = write_file(directory, "etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
+    if (r == 0)
+        r = write_file(directory, "etc/nsswitch.conf",
+                       "passwd: files\ngroup: files\nhosts: files\n");
     return r;
 }
 
@@ -332,7 +346,7 @@ int ox_plain_root_fill(int directory, const struct ox_cell_request *request, int
     r = (request->features & OX_FEATURE_DEV) != 0 ? fill_dev(directory) : 0;
     if (r < 0)
         return ox_fail(OX_STAGE_DEV, r, ret_error);
-    r = (request->features & OX_FEATURE_ETC) != 0 ? fill_etc(directory) : 0;
+    r = (request->features & OX_FEATURE_ETC) != 0 ? fill_etc(directory, owner) : 0;
     return r < 0 ? ox_fail(OX_STAGE_ETC, r, ret_error) : 0;
 }
 

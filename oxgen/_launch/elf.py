@@ -40,6 +40,8 @@ _ON_DEMAND = ("libgcc_s.so.1",)
 _CLOSURE_MAX = 180
 #: Far above what linkers write, so that a forged count costs no time.
 _SEGMENTS_MAX = 256
+#: With the NUL at its end; the kernel refuses a loader beyond that.
+_PATH_MAX = 4096
 _TAGS_MAX = 4096
 
 
@@ -90,7 +92,13 @@ def needs(stream: BinaryIO, path: str) -> Needs:
                 fault = f"is cut off: its ELF headers tell of {end} bytes" if end > size else ""
             if segment.header["p_type"] == "PT_INTERP":
                 # The attributes of segments and tags depend on their type: made at run time.
-                interpreter = str(cast(Any, segment).get_interp_name())
+                length = segment.header["p_filesz"]
+                if length > _PATH_MAX:
+                    fault = fault or (
+                        f"names a loader with a path of {length} bytes; accepted: {_PATH_MAX}"
+                    )
+                else:
+                    interpreter = str(cast(Any, segment).get_interp_name())
             elif isinstance(segment, DynamicSegment):
                 for tag in cast(Iterable[Any], itertools.islice(segment.iter_tags(), _TAGS_MAX)):
                     if tag.entry.d_tag == "DT_NEEDED":
@@ -108,7 +116,7 @@ def needs(stream: BinaryIO, path: str) -> Needs:
         raise LaunchError(
             "exec",
             errno.ENOEXEC,
-            f"its ELF headers cannot be read: {broken or 'they end too soon'}",
+            f"its ELF headers cannot be read: {str(broken) or 'they end too soon'}",
             remedy=f"is it whole? it has {size} bytes; build or copy the program again",
             path=path,
         ) from None

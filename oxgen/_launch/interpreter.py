@@ -30,10 +30,14 @@ _NODE_PARTS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """An interpreter by its path inside a cell, with (inside, host) pairs of what is mounted."""
+    """An interpreter by its path inside a cell, with (inside, host) pairs of what is mounted.
+
+    ``environment`` holds what it needs to be told where a cell is unlike a machine.
+    """
 
     executable: str
     mounts: tuple[tuple[str, str], ...]
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def describe_python(executable: str) -> Interpreter:
@@ -68,7 +72,9 @@ def _state(executable: str) -> tuple[int, ...]:
 def _node(executable: str, state: tuple[int, ...]) -> Interpreter:
     root = _root(executable)
     parts = [(path, path) for path in _NODE_PARTS if os.path.isdir(path)]
-    return Interpreter(executable, (*_loaded(root), *elf.closure([root]), *parts))
+    # It ends where there is a configuration of OpenSSL that it may not read (level landlock).
+    environment = (("OPENSSL_CONF", "/dev/null"),)
+    return Interpreter(executable, (*_loaded(root), *elf.closure([root]), *parts), environment)
 
 
 @functools.lru_cache(maxsize=8)
@@ -83,7 +89,8 @@ def _java(executable: str, state: tuple[int, ...]) -> Interpreter:
         if not pair[1].startswith(home + "/")
     ]
     mounts = (*_loaded(roots[0])[1:], (home, home), *_linked(home).items(), *wanted)
-    return Interpreter(executable, mounts)
+    # Of the program itself the loader knows $ORIGIN by /proc only, which level chroot has not.
+    return Interpreter(executable, mounts, (("LD_LIBRARY_PATH", f"{home}/lib"),))
 
 
 def _libraries_below(directory: str) -> list[str]:

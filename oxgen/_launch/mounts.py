@@ -14,6 +14,33 @@ __all__ = ["Opened", "Place", "open_place", "opened_by"]
 
 #: Of the host's own network: how names are looked up in it.
 _RESOLVER = ("/etc/resolv.conf", "/etc/hosts")
+#: File systems that show or are the machine, its processes and its devices, and no files.
+_OF_THE_MACHINE = frozenset(
+    {
+        "binder",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "resctrl",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "smackfs",
+        "sysfs",
+        "tracefs",
+    }
+)
 _ESCAPES = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}
 
 
@@ -101,27 +128,44 @@ def open_place(place: Place) -> int:
             raise LaunchError(
                 "tree", errno.ESTALE, "was replaced while the run waited", path=place.source
             )
-        if stat.S_ISDIR(what.st_mode):
-            _check_below(descriptor, place.source)
+        _check_mounted(descriptor, place.source, is_directory=stat.S_ISDIR(what.st_mode))
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _check_below(descriptor: int, source: str) -> None:
+def _check_mounted(descriptor: int, source: str, *, is_directory: bool) -> None:
     try:
         path = os.readlink(f"/proc/self/fd/{descriptor}")
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as about:
+            mount = next(line.split()[1] for line in about if line.startswith("mnt_id:"))
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-            points = [line.split(" ", 5)[4] for line in table]
+            mounts = [line.split() for line in table]
     except OSError as unknown:
         raise LaunchError(
             "tree",
             unknown.errno or errno.EIO,
-            f"what is mounted below it cannot be told: {unknown.strerror}",
+            f"what is mounted there cannot be told: {unknown.strerror}",
             remedy="mount /proc",
             path=source,
         ) from None
+    for fields in mounts:
+        # Optional fields end with a hyphen, then comes the type (proc_pid_mountinfo(5)).
+        kind = fields[fields.index("-", 6) + 1]
+        if fields[0] == mount and kind in _OF_THE_MACHINE:
+            raise LaunchError(
+                "tree",
+                errno.EINVAL,
+                f"is on a file system of type {kind}, which shows the machine and its processes",
+                remedy="copy what the program needs to know into a file",
+                path=source,
+            )
+    if is_directory:
+        _check_below(path, [fields[4] for fields in mounts], source)
+
+
+def _check_below(path: str, points: list[str], source: str) -> None:
     above = path.rstrip("/") + "/"
     for point in points:
         for escaped, plain in _ESCAPES.items():

@@ -36,6 +36,7 @@ class Needed:
     mounts: tuple[tuple[str, str], ...] = ()
     system: bool = False  # /proc, /dev and /etc
     is_script: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def inspect(descriptor: int, path: str, runtime: Runtime, *, verified: bool) -> Needed:
@@ -47,8 +48,8 @@ def inspect(descriptor: int, path: str, runtime: Runtime, *, verified: bool) -> 
     head = os.pread(descriptor, _HEAD_BYTES, 0)
     if head.startswith(b"\x7fELF"):
         return _elf_program(descriptor, path, runtime, verified)
-    if runtime in ("auto", "static", "dynamic") and not head:
-        raise LaunchError("exec", errno.ENOEXEC, "is empty", path=path)
+    if runtime in ("auto", "static", "dynamic"):
+        _check_format(head, path)
     if runtime in ("static", "dynamic"):
         raise LaunchError(
             "exec",
@@ -63,15 +64,51 @@ def inspect(descriptor: int, path: str, runtime: Runtime, *, verified: bool) -> 
         return _python(installed.base_python())
     if runtime == "node":
         return _node(_looked_up("node", path))
-    if head.startswith(b"PK\3\4") and path.endswith(".jar"):
+    if head.startswith(_ZIP) and path.endswith(".jar"):
         return _run_by(interpreter.describe_java(_java(path)), ("-jar",))
     raise LaunchError(
         "exec",
         errno.ENOEXEC,
         "is neither an ELF program nor a script with a #! line",
-        remedy="use runtime 'python' for a Python script without one, 'node' for JavaScript",
+        remedy=(
+            "begin a script with a line such as #!/bin/sh; or use runtime 'python' for a Python"
+            " script without one, runtime 'node' for JavaScript"
+        ),
         path=path,
     )
+
+
+#: Formats that nothing here runs, by their first bytes: what it is, and what to do.
+_FORMATS = (
+    (b"MZ", "is a Windows program", "build it for Linux"),
+    (b"\xcf\xfa\xed\xfe", "is a macOS program", "build it for Linux"),
+    (b"\xca\xfe\xba\xbe", "is a Java class or a macOS program", "put a class into a jar"),
+    (b"\xff\xfe", "is text in UTF-16", "save it in UTF-8, without a byte order mark"),
+    (b"\xfe\xff", "is text in UTF-16", "save it in UTF-8, without a byte order mark"),
+    (
+        b"\xef\xbb\xbf",
+        "begins with a byte order mark, behind which no kernel looks for a #! line",
+        "save it in UTF-8 without a byte order mark",
+    ),
+)
+_ZIP = b"PK\3\4"
+
+
+def _check_format(head: bytes, path: str) -> None:
+    """Raise ``LaunchError`` for a file of a known kind that is no program here."""
+    is_zip, is_jar = head.startswith(_ZIP), path.endswith(".jar")
+    if not head:
+        what, remedy = "is empty", "was it written to its end? build or copy it again"
+    elif is_jar and not is_zip and not head.startswith(b"#!"):
+        what, remedy = "is not a jar: it is no zip file", "is it whole? build or copy it again"
+    elif is_zip and not is_jar:
+        what, remedy = "is a zip file", "unpack it, or name it .jar if 'java -jar' is to run it"
+    else:
+        found = next((known for known in _FORMATS if head.startswith(known[0])), None)
+        if found is None:
+            return
+        _, what, remedy = found
+    raise LaunchError("exec", errno.ENOEXEC, what, remedy=remedy, path=path)
 
 
 def _elf_program(descriptor: int, path: str, runtime: Runtime, verified: bool) -> Needed:
@@ -212,11 +249,17 @@ def _run_by(found: interpreter.Interpreter, arguments: tuple[str, ...]) -> Neede
         mounts=(*found.mounts, *_common()),
         system=True,
         is_script=True,
+        environment=found.environment,
     )
 
 
 def _itself(found: interpreter.Interpreter) -> Needed:
-    return Needed(prefix=(found.executable,), mounts=(*found.mounts, *_common()), system=True)
+    return Needed(
+        prefix=(found.executable,),
+        mounts=(*found.mounts, *_common()),
+        system=True,
+        environment=found.environment,
+    )
 
 
 def _other(line: shebang.Shebang, path: str) -> Needed:

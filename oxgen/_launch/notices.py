@@ -222,8 +222,20 @@ def carry_out_watched(pool: Launcher, order: Order) -> tuple[Completed, Watcher]
 
 
 def _judged(completed: Completed, watcher: Watcher) -> Completed:
-    """Say by which call the first process ended: the kernel's kill is SIGSYS, ours was SIGKILL."""
+    """Say by which call the first process ended: the kernel's kill is SIGSYS, ours was SIGKILL.
+
+    The filter of a watched cell kills for nothing itself, so a SIGSYS that came all the same is no
+    answer of ours to a call.
+    """
     fatal = watcher.fatal
+    if fatal is None and completed.termination.reason == "syscall_denied":
+        termination = dataclasses.replace(
+            completed.termination,
+            reason="killed",
+            certain=True,
+            detail="ended by SIGSYS, which was sent to it: its sandbox refused no system call so",
+        )
+        return dataclasses.replace(completed, termination=termination)
     if fatal is None or completed.termination.signal != signal.SIGKILL:
         return completed
     if completed.termination.reason != "killed":

@@ -149,7 +149,7 @@ class Plan:
         itself = (inside,) if needed.is_script or not needed.prefix else ()
         argv = (*needed.prefix, *itself, *self.args[1:])
         path = argv[0]
-        environment = {**_FIXED_ENVIRONMENT, **self.sandbox.env}
+        environment = {**_FIXED_ENVIRONMENT, **dict(needed.environment), **self.sandbox.env}
         names = [f"{name}={value}" for name, value in environment.items()]
         # None of them holds a NUL: args and the sandbox have been checked.
         self._packed = os.fsencode("\0".join((path, self.sandbox.cwd, *argv, *names, "")))

@@ -14,7 +14,7 @@ import threading
 from ..closing import Closes
 from ..errors import LaunchError, UsageError
 from ..timestamps import timestamp
-from ..values import path_text
+from ..values import other_kind, path_text
 from .clock import boottime_ns
 
 __all__ = ["EVENTS", "AuditLog"]
@@ -147,6 +147,8 @@ def _check_field(name: str) -> None:
 
 
 def _open(path: str) -> int:
+    if other_kind(path) not in ("", "a directory"):  # of which open says so
+        raise UsageError(f"audit log {path!r} must be a regular file")
     # For reading too: the last byte tells whether the last line is whole.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from ..closing import Closes
+from ..values import other_kind
 from .options import FileName
 
 __all__ = ["ChartFile", "ChartName", "draw"]
@@ -50,7 +51,9 @@ class ChartFile(Closes):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # O_NONBLOCK: opening a FIFO must not wait for its reader.
+        if other_kind(path):
+            raise OSError(errno.EINVAL, "is not a regular file", path)
+        # O_NONBLOCK: opening a FIFO that comes this very moment must not wait for its reader.
         flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         try:
             self._descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import UsageError
-from .options import FileName
+from ..values import why_not_replaced
+from .options import FileName, ReplacedFile
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class CopyIn(FileName):
         return path, _checked(self, name, param, ctx)
 
 
-class CopyOut(FileName):
+class CopyOut(ReplacedFile):
     """``NAME[:FILE]``: a file of /workspace, and the caller's file that it becomes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -113,7 +115,7 @@ class Copies:
     def write(self, completed: Completed, *, name: str) -> bool:
         """Write what came out to the caller's files, and say what did not; False if one failed.
 
-        Each file appears whole, in the place of whatever had its name: no link is followed there.
+        Each file appears whole, in the place of a file or a link to one: no link is followed there.
         """
         written = True
         for inside, path in self._out:
@@ -158,6 +160,9 @@ def _replace(path: str, content: bytes) -> None:
     try:
         with open(descriptor, "wb") as stream:
             stream.write(content)
+        # Once more: the run took its time.
+        if fault := why_not_replaced(path):
+            raise FileExistsError(errno.EEXIST, f"it {fault}", path)
         os.rename(fresh, path)
     except BaseException:
         os.unlink(fresh)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_args
 import click
 
 from ..errors import UsageError
-from ..limits import Limits
+from ..limits import Limits, bounds_of
 from ..sandbox import LEVELS, PROPERTIES, Enforce, Runtime, Sandbox
+from ..values import why_not_replaced
 
 __all__ = [
     "Bound",
@@ -23,6 +24,7 @@ __all__ = [
     "InsidePath",
     "Label",
     "Named",
+    "ReplacedFile",
     "Seconds",
     "Size",
     "Syscalls",
@@ -90,11 +92,19 @@ class Bound(_ParamType):
                 param,
                 ctx,
             )
-        try:
-            Limits(**{self.field: amount})  # type: ignore[arg-type]
-        except UsageError as exc:
-            self.fail(f"{text!r} is refused: {exc}; accepted: {self.accepted}.", param, ctx)
+        least, most = bounds_of(self.field)
+        if not least <= amount <= most:
+            span = f"{self.written(least or 1)} to {self.written(most)}"
+            self.fail(
+                f"{text!r} is refused, as it is not in {span}; accepted: {self.accepted}.",
+                param,
+                ctx,
+            )
         return self.field, amount
+
+    def written(self, amount: float) -> str:
+        """Return an amount as it may be written."""
+        return f"{amount:.0f}"
 
     def parse(self, text: str) -> float | int | None:
         """Return the amount, or None where ``text`` is not written as ``accepted`` says."""
@@ -111,6 +121,9 @@ class Seconds(Bound):
         match = _SECONDS.fullmatch(text)
         return float(Decimal(match[1]) * _SECONDS_UNITS[match[2]]) if match else None
 
+    def written(self, amount: float) -> str:
+        return f"{amount * 1000:g}ms" if amount < 1 else f"{amount / 3600:.0f}h"
+
 
 class Size(Bound):
     """A number of bytes: ``512M`` is 512 MiB."""
@@ -124,6 +137,13 @@ class Size(Bound):
             return None
         amount = Decimal(match[1]) * _SIZE_UNITS[(match[2] or "")[:1].lower()]
         return int(amount) if amount == amount.to_integral_value() else None
+
+    def written(self, amount: float) -> str:
+        # Of the least and the most that limits accept, and both are whole.
+        for letter, unit in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
+            if amount >= unit and amount % unit == 0:
+                return f"{amount / unit:.0f}{letter}"
+        return f"{amount:.0f}"
 
 
 class Count(Bound):
@@ -330,6 +350,18 @@ class FileName(Named):
                 param,
                 ctx,
             )
+        return text
+
+
+class ReplacedFile(FileName):
+    """The name of a file that appears whole by rename(2), in the place of a file or of nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = super().convert(value, param, ctx)
+        fault = why_not_replaced(text)
+        if fault:
+            accepted = "a name that a regular file has, or nothing"
+            self.fail(f"{text!r} is refused: it {fault}; accepted: {accepted}.", param, ctx)
         return text
 
 

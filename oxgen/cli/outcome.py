@@ -135,9 +135,9 @@ _ADVICE = {
     "plugin": ((r"runtime '(\w+)'", r'"runtime": "\1" in its manifest'),),
     "file": (
         (
-            r"use runtime 'python' .*",
-            "if it is a Python script, begin it with the line #!/usr/bin/env python3; in a plugin"
-            ' folder the manifest can say "runtime": "python" instead',
+            r"; or use runtime 'python' .*",
+            ", or #!/usr/bin/env python3 if it is Python; in a plugin folder the manifest can say"
+            ' "runtime": "python" instead',
         ),
         (r"runtime 'static' does", "a program that is linked statically does"),
     ),

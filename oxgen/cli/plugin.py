@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import IntegrityError, ManifestError, OxgenError
-from .options import FileName, Named, trust_root_option
+from .options import FileName, Named, ReplacedFile, trust_root_option
 from .plugin_run import plugin_run, resolve
 from .program import NO, Group
 from .terminal import print_table, visible
@@ -97,7 +97,7 @@ openssl verify too.
 @click.option("--key", required=True, type=FileName(), metavar="PRIVATE", help="the private key")
 @click.option(
     "--signature",
-    type=FileName(),
+    type=ReplacedFile(),
     metavar="FILE",
     help="where the signature goes  [default: as the manifest says, else FILE.sig]",
 )

@@ -13,9 +13,9 @@ from .copies import copies_of, copy_options
 from .opening import opening_options
 from .options import (
     Environment,
-    FileName,
     InsidePath,
     Label,
+    ReplacedFile,
     Syscalls,
     confinement_options,
     limit_options,
@@ -85,7 +85,7 @@ too: programs read the status object (--json-status-fd).
 )
 @click.option(
     "--learn",
-    type=FileName(),
+    type=ReplacedFile(),
     metavar="FILE",
     help="write the OCI profile that allows what this run does, for --syscalls (slower)",
 )
@@ -167,5 +167,5 @@ def run(
     except KeyboardInterrupt:
         cancelled(ctx, sink, launched=launched, limits=limits, task_id=task_id)
     copied_to = (2, 2) if json_stdout else (1, 2)
-    written = copies.write(completed, name=command[0])
+    written = copies.write(completed, name=command[0]) and not start.failed
     finish(ctx, sink, completed, name=command[0], recorded=written, copied_to=copied_to)

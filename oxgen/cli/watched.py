@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..values import why_not_replaced
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -16,23 +18,36 @@ if TYPE_CHECKING:
     from ..result import Completed
     from ..sandbox import Sandbox
 
-__all__ = ["runner"]
+__all__ = ["Runner", "runner"]
 
 #: Lines that a terminal shows at once; the rest is counted.
 _LINES_MAX = 200
 _NAMES_MAX = 8
 
 
+class Runner:
+    """Runs a program as ``process.run`` does. ``failed``: what was to be written of it is lost."""
+
+    def __init__(self, run: Callable[..., Completed], keep: _Keep | None = None) -> None:
+        self._run = run
+        self._keep = keep
+
+    def __call__(self, args: list[str], **settings: Any) -> Completed:
+        return self._run(args, **settings)
+
+    @property
+    def failed(self) -> bool:
+        return self._keep is not None and self._keep.failed
+
+
 @contextlib.contextmanager
-def runner(*, explain: bool, learn: str | None) -> Iterator[Callable[..., Completed]]:
+def runner(*, explain: bool, learn: str | None) -> Iterator[Runner]:
     """Yield what runs a program: ``process.run``, or one that says or writes what it saw."""
     if learn is not None:
         with _profile_for(learn) as keep:
-            yield _learning(learn, keep)
-    elif explain:
-        yield _explaining
+            yield Runner(_learning(learn, keep), keep)
     else:
-        yield _plainly
+        yield Runner(_explaining if explain else _plainly)
 
 
 def _plainly(args: list[str], **settings: Any) -> Completed:
@@ -77,13 +92,16 @@ def _report(name: str, seen: Explanation) -> None:
         )
 
 
-def _learning(path: str, keep: Callable[[bytes], None]) -> Callable[..., Completed]:
+def _learning(path: str, keep: _Keep) -> Callable[..., Completed]:
     def run(args: list[str], **settings: Any) -> Completed:
         from ..explaining import learn
 
         seen: Learned = learn(args, **settings)
-        keep(seen.profile)
-        say(f"{args[0]}: {path} allows the {len(seen.names)} system calls that this run needs")
+        fault = keep(seen.profile)
+        if fault:
+            say(f"{args[0]}: {path!r} could not be written: {fault}")
+        else:
+            say(f"{args[0]}: {path} allows the {len(seen.names)} system calls that this run needs")
         if seen.completed.termination.reason is not None:
             say(f"{args[0]}: it did not run to its own end, so {path} may lack some")
         return seen.completed
@@ -91,24 +109,42 @@ def _learning(path: str, keep: Callable[[bytes], None]) -> Callable[..., Complet
     return run
 
 
+class _Keep:
+    """Puts a profile in the place of a file; it appears whole or not at all."""
+
+    def __init__(self, file: IO[bytes], fresh: str, path: str) -> None:
+        self._file = file
+        self._fresh = fresh
+        self._path = path
+        self.failed = False
+
+    def __call__(self, text: bytes) -> str:
+        """Return why it could not be written, or nothing."""
+        try:
+            self._file.write(text)
+            self._file.flush()
+            os.fchmod(self._file.fileno(), 0o666 & ~_umask())
+            # Once more: the run took its time.
+            if fault := why_not_replaced(self._path):
+                raise FileExistsError(errno.EEXIST, f"it {fault}", self._path)
+            os.replace(self._fresh, self._path)
+        except OSError as failed:
+            self.failed = True
+            return failed.strerror or str(failed)
+        return ""
+
+
 @contextlib.contextmanager
-def _profile_for(path: str) -> Iterator[Callable[[bytes], None]]:
-    """Make sure that a file can be written before anything runs; it appears whole or not at all."""
+def _profile_for(path: str) -> Iterator[_Keep]:
+    """Make sure that a file can be written before anything runs."""
     directory = os.path.dirname(path) or "."
     try:
         descriptor, fresh = tempfile.mkstemp(prefix=".0xgenctl-", dir=directory)
     except OSError as exc:
         raise UsageError(f"--learn: {path}: {exc.strerror}") from None
-
-    def keep(text: bytes) -> None:
-        file.write(text)
-        file.flush()
-        os.fchmod(descriptor, 0o666 & ~_umask())
-        os.replace(fresh, path)
-
     with open(descriptor, "wb") as file:
         try:
-            yield keep
+            yield _Keep(file, fresh, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from ..closing import Closes
 from ..errors import FindingError, UsageError
-from ..values import path_text
+from ..values import other_kind, path_text
 from .schema import MAX_LINE_BYTES, Finding, parse_finding
 
 __all__ = ["FindingsWriter", "LineReport", "validate_lines"]
@@ -59,18 +59,23 @@ class FindingsWriter(Closes):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path_text("path", path)
         self._lock = threading.Lock()
-        # O_NONBLOCK: a FIFO without a reader is an error at once and not a wait.
+        if other_kind(self.path):
+            raise self._no_file()
+        # O_NONBLOCK: a FIFO that comes this very moment is an error at once and not a wait.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         self._descriptor = os.open(self.path, flags, 0o600)
         try:
             status = os.fstat(self._descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise UsageError(f"{self.path!r} is not a regular file; findings go into one")
+                raise self._no_file()
             last = os.pread(self._descriptor, 1, status.st_size - 1) if status.st_size else b"\n"
             self._torn = last != b"\n"
         except BaseException:
             self.close()
             raise
+
+    def _no_file(self) -> UsageError:
+        return UsageError(f"{self.path!r} is not a regular file; findings go into one")
 
     def write(self, finding: Finding) -> None:
         """Append one finding; it is in the file, not yet on the disk, when this returns."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import IntegrityError
+from ..values import why_not_replaced
 from .approve import MAX_ARTIFACT_BYTES
 from .files import checked_name, open_directory, open_named, read_named, replace_file, shown
 from .keys import MAX_KEY_BYTES, PublicKey, load_public_key, public_key_of, read_private_key
@@ -23,7 +24,8 @@ def sign_file(
     """Write the signature of ``path`` to ``signature_path`` (default ``<path>.sig``), atomically.
 
     Returns the public key that verifies it. Raises ``IntegrityError``: ``bad_key``, ``not_found``,
-    ``not_regular``, ``too_big``, ``untrusted_root`` for a key that others can write.
+    ``not_regular`` (also where the signature would take the place of a device, a pipe or the
+    like), ``too_big``, ``untrusted_root`` for a key that others can write.
     """
     key = read_private_key(private_key_path)
     content = sign_digest(_digest(path), key)
@@ -31,6 +33,10 @@ def sign_file(
     folder, name = os.path.split(target)
     if not name:
         raise IntegrityError("bad_path", "names no file for the signature", path=shown(target))
+    if fault := why_not_replaced(target):
+        raise IntegrityError(
+            "not_regular", f"{fault}: no signature takes that place", path=shown(target)
+        )
     with open_directory(folder or ".") as directory:
         replace_file(directory, name, content, mode=0o644, path=shown(target))
     return public_key_of(key, os.fsdecode(private_key_path))

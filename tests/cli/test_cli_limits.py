@@ -55,6 +55,26 @@ def test_number_is_read(text: str, number: int | None) -> None:
     assert read(Count("processes"), text) == number
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "span"),
+    [
+        (Size("memory_bytes"), "1K", "4M to 1024T"),
+        (Size("disk_bytes"), "5", "64K to 1024T"),
+        (Size("file_bytes"), "5000T", "1 to 1024T"),
+        (Seconds("wall_seconds"), "0.1ms", "1ms to 876000h"),
+        (Seconds("cpu_seconds"), "9999999h", "1ms to 876000h"),
+        (Count("open_files"), "4", "5 to 1125899906842624"),
+    ],
+)
+def test_a_range_is_said_as_it_may_be_written(kind: Bound, text: str, span: str) -> None:
+    with pytest.raises(click.BadParameter) as refused:
+        read(kind, text)
+    assert f"{text!r} is refused, as it is not in {span}; accepted: " in refused.value.message
+    assert "None" not in refused.value.message and "_" not in refused.value.message
+    for end in span.split(" to "):
+        read(kind, end)
+
+
 BAD_EVERYWHERE = [
     "",
     " ",

@@ -66,6 +66,20 @@ def test_a_call_that_kills_is_in_the_status_object(ctl, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(
+    "way", [("--explain",), ("--learn", "learnt.json")], ids=lambda way: way[0]
+)
+def test_a_sigsys_that_was_sent_is_told_from_a_refused_call(ctl, way: tuple[str, ...]) -> None:
+    words = ("--json", "--", "/bin/sh", "-c", "kill -SYS $$")
+    plain, seen = ctl("run", *words), ctl("run", *way, *words)
+    assert plain.returncode == 159 and "--explain" in json.loads(plain.stdout)["detail"]
+    status = json.loads(seen.stdout)
+    assert (status["reason"], status["signal"], status["certain"]) == ("killed", 31, True)
+    assert seen.returncode == 159
+    assert "--explain" not in seen.stderr and "syscall_denied" not in seen.stderr
+
+
+@pytest.mark.root
 def test_a_learnt_profile_is_written_and_runs_the_program(ctl, tmp_path: Path) -> None:
     program = ("/bin/sh", "-c", "echo $((1 + 1))")
     result = ctl("run", "--learn", "learnt.json", "--", *program)

@@ -192,6 +192,14 @@ def flags_of(box: Sandbox, place: str = "/data") -> set[str]:
     return set(found.split(","))
 
 
+@pytest.mark.parametrize("source", ["/proc", "/proc/version", "/sys", "/sys/kernel"])
+def test_what_shows_the_machine_and_its_processes_is_refused(visitor: str, source: str) -> None:
+    box = Sandbox(mounts=(Mount(source, "/host"),))
+    with pytest.raises(LaunchError, match=r"on a file system of type (proc|sysfs)") as caught:
+        visit(visitor, "read", "/host/version", sandbox=box)
+    assert caught.value.stage == "tree" and caught.value.remedy
+
+
 def test_a_directory_with_mount_points_below_it_is_refused(visitor: str, tmp_path: Path) -> None:
     """In a mount namespace of its own, so that the machine keeps its mounts."""
     (tmp_path / "above" / "below").mkdir(parents=True)

@@ -339,6 +339,51 @@ def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
         look(script(tmp_path, b""))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "what", "remedy"),
+    [
+        ("it", b"", "is empty", "written to its end"),
+        ("it", b"echo a\n", "neither an ELF program nor a script", "such as #!/bin/sh"),
+        ("it", b"\xef\xbb\xbf#!/bin/sh\n", "byte order mark", "without a byte order mark"),
+        ("it", b"\xff\xfe#\0!\0", "is text in UTF-16", "in UTF-8"),
+        ("it.jar", b"no zip", "is not a jar", "is it whole"),
+        ("it", b"PK\3\4", "is a zip file", ".jar"),
+        ("it.exe", b"MZ\x90\0", "is a Windows program", "build it for Linux"),
+        ("it", b"\xcf\xfa\xed\xfe", "is a macOS program", "build it for Linux"),
+    ],
+)
+def test_what_is_no_program_is_called_what_it_is(
+    tmp_path: Path, name: str, content: bytes, what: str, remedy: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    path.chmod(0o755)
+    with pytest.raises(LaunchError, match=what) as caught:
+        look(path)
+    assert remedy in caught.value.remedy
+
+
+def test_a_script_may_begin_as_other_formats_do(tmp_path: Path) -> None:
+    path = script(tmp_path, b"MZ = 1\n")
+    assert look(path, "python").needed.prefix
+
+
+def test_a_loader_with_a_path_that_no_kernel_takes_is_named(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    content = bytearray(program.read_bytes())
+    begin, size, count = (int.from_bytes(content[at : at + n], "little") for at, n in HEADER)
+    for at in range(begin, begin + size * count, size):
+        if int.from_bytes(content[at : at + 4], "little") == 3:  # PT_INTERP
+            content[at + 32 : at + 40] = (5000).to_bytes(8, "little")
+    program.write_bytes(content)
+    with pytest.raises(LaunchError, match="a loader with a path of 5000 bytes; accepted: 4096"):
+        look(program)
+
+
+#: Where an ELF header of 64 bits says where its program headers are, how long and how many.
+HEADER = ((32, 8), (54, 2), (56, 2))
+
+
 def test_an_empty_script_runs(tmp_path: Path) -> None:
     assert look(script(tmp_path, b""), "python").needed.prefix
 
