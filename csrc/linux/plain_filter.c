@@ -12,6 +12,7 @@
 
 #include "landlock.h"
 #include "missing.h"
+#include "seccomp.h"
 
 #if defined(__x86_64__)
 #define NATIVE_ARCH AUDIT_ARCH_X86_64
@@ -38,7 +39,7 @@ static const int changes_of_files[] = {
 static const int names_of_sockets[] = { SYS_bind, SYS_connect, SYS_listen, SYS_accept,
                                         SYS_accept4 };
 
-#define CODE_MAX (24 + 2 * (LENGTH(changes_of_files) + LENGTH(names_of_sockets)))
+#define CODE_MAX (32 + 2 * (LENGTH(changes_of_files) + LENGTH(names_of_sockets)))
 
 struct code {
     struct sock_filter code[CODE_MAX];
@@ -99,6 +100,13 @@ static void refuse_datagrams(struct code *code)
 
 int ox_plain_filter_load(int shared_uid)
 {
+    static const struct sock_filter mark[] = {
+        IF_EQUAL(SYS_setpriority, 0, 3),
+        LOAD(ARGUMENT(0)),
+        IF_EQUAL(OX_SECCOMP_MARK_PLAIN, 0, 1),
+        REFUSE(OX_SECCOMP_MARK_ERRNO),
+        ALLOW,
+    };
     struct code code = { .count = 0 };
     struct sock_fprog given = { .filter = code.code };
 
@@ -117,7 +125,9 @@ int ox_plain_filter_load(int shared_uid)
     /* By name; before its version 3 Landlock does not know it. */
     if (shared_uid && ox_landlock_version() < 3)
         refuse(&code, SYS_truncate, EPERM);
-    emit(&code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+    emit_all(&code, mark, LENGTH(mark));
     given.len = code.count;
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &given) < 0 ? -errno : 0;
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &given) < 0)
+        return -errno;
+    return ox_seccomp_check(OX_SECCOMP_MARK_PLAIN);
 }

@@ -218,7 +218,12 @@ static const struct sock_filter code_self[] = {
 #define CHECK_WHICH_AND_WHO(which) \
     LOAD_ARGUMENT(0), IF_EQUAL((which), 0, 3), LOAD_ARGUMENT(1), IF_EQUAL(0, 0, 1), ALLOWED, \
         REFUSED(EPERM)
-static const struct sock_filter code_setpriority[] = { CHECK_WHICH_AND_WHO(PRIO_PROCESS) };
+static const struct sock_filter code_setpriority[] = {
+    LOAD_ARGUMENT(0),
+    IF_EQUAL(OX_SECCOMP_MARK, 0, 1),
+    REFUSED(OX_SECCOMP_MARK_ERRNO),
+    CHECK_WHICH_AND_WHO(PRIO_PROCESS),
+};
 static const struct sock_filter code_ioprio_set[] = {
     CHECK_WHICH_AND_WHO(1 /* IOPRIO_WHO_PROCESS */),
 };
@@ -278,6 +283,7 @@ static void push(struct program *program, struct sock_filter instruction)
 static void emit(struct program *program, struct sock_filter instruction)
 {
     if (instruction.code == (BPF_RET | BPF_K) &&
+        instruction.k != (SECCOMP_RET_ERRNO | OX_SECCOMP_MARK_ERRNO) &&
         program->notes >= (instruction.k == SECCOMP_RET_ALLOW ? OX_NOTES_ALL : OX_NOTES_REFUSED))
         instruction.k = SECCOMP_RET_USER_NOTIF;
     push(program, instruction);
@@ -412,7 +418,14 @@ static int load(struct program *program, unsigned long flags)
     if (given.len == 0)
         return -EOVERFLOW;
     r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &given);
-    return r < 0 ? -errno : (int)r;
+    if (r < 0)
+        return -errno;
+    return ox_seccomp_check(OX_SECCOMP_MARK) < 0 ? -EPROTO : (int)r;
+}
+
+int ox_seccomp_check(uint32_t mark)
+{
+    return syscall(SYS_setpriority, mark, 0, 0) < 0 && errno == OX_SECCOMP_MARK_ERRNO ? 0 : -EPROTO;
 }
 
 int ox_seccomp_load(void)

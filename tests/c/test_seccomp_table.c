@@ -152,7 +152,7 @@ static uint32_t meaning(const char *action, const uint64_t *args)
     if (strcmp(action, "SELF") == 0)
         return a == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     if (strcmp(action, "SETPRIORITY") == 0)
-        return a == 0 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
+        return a == 0x6f786700 ? ERRNO(EBADRQC) : a == 0 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     if (strcmp(action, "IOPRIO_SET") == 0)
         return a == 1 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     abort();
@@ -195,6 +195,9 @@ static const uint64_t interesting[] = {
     0140000,
     0170000,
     0x3d0f00,
+    0x6f786700,
+    0x6f786701,
+    0x16f786700,
     1023,
     1024,
     1025,
