@@ -44,7 +44,7 @@ static int take_ids(int is_shared)
     if (syscall(SYS_setresuid, id, id, id) < 0)
         return -errno;
     if (!is_shared && syscall(SYS_getgroups, 0, NULL) != 0)
-        return -EPROTO;
+        return -EBADE;
     return ox_done_ids(id);
 }
 

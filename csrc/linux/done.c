@@ -23,7 +23,7 @@ int ox_done_ids(uint32_t id)
         return -errno;
     for (int i = 0; i < 3; i++) {
         if (uids[i] != id || gids[i] != id)
-            return -EPROTO;
+            return -EBADE;
     }
     return 0;
 }
@@ -38,7 +38,7 @@ int ox_done_capabilities(uint32_t kept)
         return -errno;
     if (((sets[0].effective | sets[0].permitted) & ~kept) != 0 ||
         (sets[1].effective | sets[1].permitted) != 0)
-        return -EPROTO;
+        return -EBADE;
     return 0;
 }
 
@@ -51,7 +51,7 @@ int ox_done_chroot(int directory)
     return wanted.st_ino == root.st_ino && wanted.st_dev == root.st_dev &&
                    wanted.st_ino == here.st_ino && wanted.st_dev == here.st_dev
                ? 0
-               : -EPROTO;
+               : -EBADE;
 }
 
 int64_t ox_done_namespace(int proc, const char *kind)
@@ -70,7 +70,7 @@ int ox_done_wall(void)
     if (mkdirat(AT_FDCWD, name, 0700) < 0)
         return errno == EACCES ? 0 : -errno;
     (void)unlinkat(AT_FDCWD, name, AT_REMOVEDIR);
-    return -EPROTO;
+    return -EBADE;
 }
 
 int ox_done_wall_before(const char *directory)
@@ -80,10 +80,10 @@ int ox_done_wall_before(const char *directory)
     if (fd < 0)
         return errno == EACCES ? 0 : -errno;
     ox_close(&fd);
-    return -EPROTO;
+    return -EBADE;
 }
 
 int ox_done_signals(int32_t pid)
 {
-    return kill((pid_t)pid, 0) < 0 && errno == EPERM ? 0 : -EPROTO;
+    return kill((pid_t)pid, 0) < 0 && errno == EPERM ? 0 : -EBADE;
 }

@@ -1,6 +1,6 @@
 /* Whether what was answered was done. A filter around us can answer 0 to a call that never took place
  * (SECCOMP_RET_ERRNO with errno 0), and what rests on the call would be held by nobody. Each check
- * asks by another call than the one in question. -EPROTO: it was not done. */
+ * asks by another call than the one in question. -EBADE: it was not done. */
 #ifndef OX_DONE_H
 #define OX_DONE_H
 

@@ -71,7 +71,7 @@ static int drop_capabilities(void)
      * kernel's own. */
     for (unsigned long capability = 0; !ox_ground->own_ids; capability++) {
         if (capability > CAPABILITIES_MAX)
-            return -EPROTO;
+            return -EBADE;
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
             if (errno == EINVAL && capability > CAP_SYS_CHROOT)
                 break;
@@ -132,7 +132,7 @@ static int arrange_descriptors(int null, int *socket, int *oom_score, int *signa
     if (dup2(null, FIRST_OWN + (int)count) < 0)
         return -errno;
     r = ox_close_from(FIRST_OWN + (unsigned)count);
-    return r < 0 ? r : fcntl(FIRST_OWN + (int)count, F_GETFD) >= 0 ? -EPROTO : 0;
+    return r < 0 ? r : fcntl(FIRST_OWN + (int)count, F_GETFD) >= 0 ? -EBADE : 0;
 }
 
 static int open_signals(void)
@@ -162,7 +162,7 @@ static int die_with_launcher(int socket)
         prctl(PR_GET_PDEATHSIG, &set, 0, 0, 0) < 0)
         return -errno;
     if (set != ox_ground->parent_death)
-        return -EPROTO;
+        return -EBADE;
     if (poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0)
         return -ESRCH;
     return 0;
@@ -222,7 +222,7 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
     if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
-        return ox_fail(OX_STAGE_NO_NEW_PRIVS, -EPROTO, ret_error);
+        return ox_fail(OX_STAGE_NO_NEW_PRIVS, -EBADE, ret_error);
 
     r = ox_watch_load(watch);
     if (r < 0)

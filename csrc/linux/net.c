@@ -58,7 +58,7 @@ int ox_net_enter(struct ox_nets *nets, struct ox_net *ret_net)
     net.space = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     if (net.space >= 0 && is_home(nets, net.space)) {
         ox_close(&net.space);
-        errno = EPROTO;
+        errno = EBADE;
     }
     /* Of the namespace that the opener is in, and of no other later. */
     net.sockstat = net.space < 0 ? -1 : open("/proc/self/net/sockstat", O_RDONLY | O_CLOEXEC);

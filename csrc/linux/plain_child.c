@@ -98,7 +98,7 @@ static int become(uint32_t id)
     sets[0].effective = sets[0].permitted = KEPT_CAPABILITIES | (1u << CAP_SETPCAP);
     if (syscall(SYS_capset, &header, sets) < 0)
         return -errno;
-    return syscall(SYS_getgroups, 0, NULL) != 0 ? -EPROTO : ox_done_ids(id);
+    return syscall(SYS_getgroups, 0, NULL) != 0 ? -EBADE : ox_done_ids(id);
 }
 
 static int open_own(const struct ox_works *works, const char *what, int flags)

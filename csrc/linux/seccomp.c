@@ -420,12 +420,12 @@ static int load(struct program *program, unsigned long flags)
     r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &given);
     if (r < 0)
         return -errno;
-    return ox_seccomp_check(OX_SECCOMP_MARK) < 0 ? -EPROTO : (int)r;
+    return ox_seccomp_check(OX_SECCOMP_MARK) < 0 ? -EBADE : (int)r;
 }
 
 int ox_seccomp_check(uint32_t mark)
 {
-    return syscall(SYS_setpriority, mark, 0, 0) < 0 && errno == OX_SECCOMP_MARK_ERRNO ? 0 : -EPROTO;
+    return syscall(SYS_setpriority, mark, 0, 0) < 0 && errno == OX_SECCOMP_MARK_ERRNO ? 0 : -EBADE;
 }
 
 int ox_seccomp_load(void)

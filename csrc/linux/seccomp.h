@@ -15,12 +15,12 @@
 #define OX_SECCOMP_MARK_PLAIN 0x6f786701U
 #define OX_SECCOMP_MARK_ERRNO EBADRQC
 
-/* 0, or -EPROTO: the kernel was not asked to load the filter with that mark, whatever was answered. */
+/* 0, or -EBADE: the kernel was not asked to load the filter with that mark, whatever was answered. */
 int ox_seccomp_check(uint32_t mark);
 
 /* Put the filter on the calling thread, which must have set no_new_privs or hold CAP_SYS_ADMIN in
  * its user namespace. Returns 0 or a negative errno: -EINVAL on a kernel without
- * CONFIG_SECCOMP_FILTER, -EACCES without no_new_privs, -EPROTO where an outer filter answered that it
+ * CONFIG_SECCOMP_FILTER, -EACCES without no_new_privs, -EBADE where an outer filter answered that it
  * was loaded and it was not. Async-signal-safe, no malloc. */
 int ox_seccomp_load(void);
 

@@ -54,15 +54,15 @@ static int move_out(int *ret_space)
     if (*ret_space < 0 || after < 0)
         r = -errno;
     else if (after == before)
-        r = -EPROTO;
+        r = -EBADE;
     else if (setns(home, CLONE_NEWNS) < 0)
         r = -errno;
     else if (ox_done_namespace(proc, "mnt") != before)
-        r = -EPROTO;
+        r = -EBADE;
     else if (setns(*ret_space, CLONE_NEWNS) < 0)
         r = -errno;
     else if (ox_done_namespace(proc, "mnt") != after)
-        r = -EPROTO;
+        r = -EBADE;
 out:
     ox_close(&proc);
     ox_close(&home);

@@ -87,6 +87,11 @@ struct reason {
 
 static struct reason find_reason(int errnum)
 {
+    if (errnum == EBADE)
+        return (struct reason){
+            "a system call filter around this process answers calls that it does not let through",
+            "take it away, or have it answer with an errno, as EPERM or ENOSYS"
+        };
     if (read_setting("/proc/sys/kernel/unprivileged_userns_clone") == 0)
         return (struct reason){
             "user namespaces are for root only (kernel.unprivileged_userns_clone=0)",
@@ -259,7 +264,7 @@ static int enter_new(int flags, const char *kind)
 
     /* Where /proc is no proc, the id maps cannot be written either. */
     if (r == 0 && (before < 0 || ox_done_namespace(proc, kind) == before))
-        r = -EPROTO;
+        r = -EBADE;
     ox_close(&proc);
     return r;
 }

@@ -17,7 +17,7 @@ static int apply_session(const struct ox_step_plan *plan)
 
     (void)plan;
     /* 0 is no session: a filter around us has answered. */
-    return session > 0 ? 0 : session == 0 ? -EPROTO : -errno;
+    return session > 0 ? 0 : session == 0 ? -EBADE : -errno;
 }
 
 static int apply_streams(const struct ox_step_plan *plan)

@@ -39,7 +39,7 @@ static const struct {
     { "setresgid", SYS_setresgid },
     { "setgroups", SYS_setgroups },
     { "capset", SYS_capset },
-    { "prctl", SYS_prctl },
+
     { "setsid", SYS_setsid },
     { "kill", SYS_kill },
 };
