@@ -56,6 +56,9 @@ USED_UP = {
     errno_names.EMFILE: "raise the limit on open files",
     errno_names.ENFILE: "raise the machine's limit on open files (fs.file-max)",
     errno_names.ENOMEM: "give it more memory",
+    # See csrc/linux/done.h: what was answered was not done.
+    errno_names.EBADE: "a system call filter around this process answers 0 to calls that do not"
+    " take place; take it away, or have it answer with an errno",
 }
 
 

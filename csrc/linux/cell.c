@@ -17,6 +17,7 @@
 #include "../posix/system.h"
 #include "../wire.h"
 #include "dev.h"
+#include "done.h"
 #include "jail_wall.h"
 #include "missing.h"
 #include "rlimits.h"
@@ -40,7 +41,11 @@ static int take_ids(int is_shared)
         return -errno;
     if (syscall(SYS_setresgid, id, id, id) < 0)
         return -errno;
-    return syscall(SYS_setresuid, id, id, id) < 0 ? -errno : 0;
+    if (syscall(SYS_setresuid, id, id, id) < 0)
+        return -errno;
+    if (!is_shared && syscall(SYS_getgroups, 0, NULL) != 0)
+        return -EBADE;
+    return ox_done_ids(id);
 }
 
 static int set_up(int socket, const struct ox_works *works, const struct ox_jail_spec *spec,

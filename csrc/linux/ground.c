@@ -15,6 +15,7 @@
 #include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../posix/system.h"
+#include "done.h"
 #include "ground.h"
 #include "jail.h"
 #include "missing.h"
@@ -28,6 +29,9 @@
 
 #define KEPT_CAPABILITIES \
     ((1u << CAP_KILL) | (1u << CAP_SETUID) | (1u << CAP_SETGID) | (1u << CAP_SYS_CHROOT))
+
+/* The kernel's sets have 64 bits. */
+#define CAPABILITIES_MAX 64
 
 static int kill_namespace(const struct ox_ground *ground)
 {
@@ -66,6 +70,8 @@ static int drop_capabilities(void)
     /* The bounding set first: dropping from it needs CAP_SETPCAP. EINVAL ends the list of the
      * kernel's own. */
     for (unsigned long capability = 0; !ox_ground->own_ids; capability++) {
+        if (capability > CAPABILITIES_MAX)
+            return -EBADE;
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
             if (errno == EINVAL && capability > CAP_SYS_CHROOT)
                 break;
@@ -78,7 +84,9 @@ static int drop_capabilities(void)
     memset(sets, 0, sizeof(sets));
     sets[0].effective = ox_ground->capabilities;
     sets[0].permitted = ox_ground->capabilities;
-    return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
+    if (syscall(SYS_capset, &header, sets) < 0)
+        return -errno;
+    return ox_done_capabilities(ox_ground->capabilities);
 }
 
 /* Move fd up to at least `least`, close-on-exec. */
@@ -120,7 +128,11 @@ static int arrange_descriptors(int null, int *socket, int *oom_score, int *signa
             return -errno;
         *kept[i] = FIRST_OWN + (int)i;
     }
-    return ox_close_from(FIRST_OWN + (unsigned)count);
+    /* One more, to see it closed. */
+    if (dup2(null, FIRST_OWN + (int)count) < 0)
+        return -errno;
+    r = ox_close_from(FIRST_OWN + (unsigned)count);
+    return r < 0 ? r : fcntl(FIRST_OWN + (int)count, F_GETFD) >= 0 ? -EBADE : 0;
 }
 
 static int open_signals(void)
@@ -144,9 +156,13 @@ static int open_signals(void)
 static int die_with_launcher(int socket)
 {
     struct pollfd peer = { .fd = socket, .events = 0 };
+    int set = 0;
 
-    if (prctl(PR_SET_PDEATHSIG, ox_ground->parent_death, 0, 0, 0) < 0)
+    if (prctl(PR_SET_PDEATHSIG, ox_ground->parent_death, 0, 0, 0) < 0 ||
+        prctl(PR_GET_PDEATHSIG, &set, 0, 0, 0) < 0)
         return -errno;
+    if (set != ox_ground->parent_death)
+        return -EBADE;
     if (poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLERR)) != 0)
         return -ESRCH;
     return 0;
@@ -205,6 +221,8 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
+        return ox_fail(OX_STAGE_NO_NEW_PRIVS, -EBADE, ret_error);
 
     r = ox_watch_load(watch);
     if (r < 0)

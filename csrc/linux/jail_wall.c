@@ -7,6 +7,7 @@
 
 #include "../posix/fail.h"
 #include "../posix/fd.h"
+#include "done.h"
 #include "landlock.h"
 
 /* A rule belongs to the file itself and holds wherever that is mounted; it covers what is found
@@ -90,6 +91,8 @@ int ox_jail_wall(const struct ox_jail_spec *spec, int writable, struct ox_error 
         r = allow_all(wall, spec, writable, jail);
     if (r == 0)
         r = ox_wall_raise(wall);
+    if (r == 0)
+        r = ox_done_wall_before("/");
 out:
     ox_close(&jail);
     ox_close(&wall);

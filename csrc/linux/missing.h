@@ -216,6 +216,10 @@ struct seccomp_notif_resp {
 #define LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF (1U << 2)
 #endif
 
+#ifndef F_SETDELEG
+#define F_SETDELEG 1040 /* Linux 6.19 */
+#endif
+
 /* --- prctl
  * ------------------------------------------------------------------------------------- */
 

@@ -20,6 +20,7 @@
 #include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../wire.h"
+#include "done.h"
 #include "landlock.h"
 #include "missing.h"
 #include "plain_filter.h"
@@ -95,7 +96,9 @@ static int become(uint32_t id)
         return -errno;
     memset(sets, 0, sizeof(sets));
     sets[0].effective = sets[0].permitted = KEPT_CAPABILITIES | (1u << CAP_SETPCAP);
-    return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
+    if (syscall(SYS_capset, &header, sets) < 0)
+        return -errno;
+    return syscall(SYS_getgroups, 0, NULL) != 0 ? -EBADE : ox_done_ids(id);
 }
 
 static int open_own(const struct ox_works *works, const char *what, int flags)
@@ -194,11 +197,16 @@ static int raise_walls(const struct ox_plain_spec *spec, struct own *own,
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ox_fail(OX_STAGE_NO_NEW_PRIVS, -errno, ret_error);
     r = ox_wall_raise(wall);
+    if (r == 0)
+        r = ox_done_wall();
     if (r < 0)
         return ox_fail(OX_STAGE_LANDLOCK, r, ret_error);
     if (!spec->is_root && ox_landlock_holds(OX_WALL_SIGNALS) != 0)
         own->ground.wall = wall;
-    return 0;
+    else
+        return 0;
+    r = ox_done_signals(getppid());
+    return r < 0 ? ox_fail(OX_STAGE_LANDLOCK, r, ret_error) : 0;
 }
 
 static int become_warden(const struct ox_plain_spec *spec, const struct ox_works *works,
@@ -265,6 +273,9 @@ static int enter(const struct ox_plain_spec *spec, struct ox_error *ret_error)
         return ox_fail(OX_STAGE_CGROUP_JOIN, r, ret_error);
     if (fchdir(spec->directory) < 0 || (spec->is_root && (chroot(".") < 0 || chdir("/") < 0)))
         return ox_fail(OX_STAGE_CHROOT, -errno, ret_error);
+    r = spec->is_root ? ox_done_chroot(spec->directory) : 0;
+    if (r < 0)
+        return ox_fail(OX_STAGE_CHROOT, r, ret_error);
     writable = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (writable < 0)
         return ox_fail(OX_STAGE_WRITABLE, -errno, ret_error);
@@ -285,6 +296,9 @@ static int raise_outer_wall(const struct ox_plain_spec *spec, struct ox_error *r
     r = ox_wall_begin(OX_WALL_SIGNALS, &wall);
     if (r == 0)
         r = ox_wall_raise(wall);
+    /* Or the end of this cell would be that of everything that the user runs. */
+    if (r == 0)
+        r = ox_done_signals(getppid());
     ox_close(&wall);
     return r < 0 ? ox_fail(OX_STAGE_LANDLOCK, r, ret_error) : 0;
 }

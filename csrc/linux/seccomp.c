@@ -10,7 +10,10 @@
 #include "seccomp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -51,6 +54,7 @@ enum action {
     SOCKET_ACTION,
     SOCKETPAIR_ACTION,
     IOCTL_ACTION,
+    FCNTL_ACTION,
     PRCTL_ACTION,
     PERSONALITY_ACTION,
     MKNOD_ACTION,
@@ -108,12 +112,13 @@ static const struct sock_filter code_clone[] = {
  * go on from that. Of the Internet families only TCP and UDP: another protocol of the same types is
  * another part of the kernel (SCTP, DCCP, MPTCP, SMC; with 0 the kernel takes TCP for a stream, UDP for
  * datagrams), and raw and packet sockets (AF_INET with SOCK_PACKET is a packet socket too) need a
- * capability that a plugin never has. */
+ * capability that a plugin never has. No AF_NETLINK at all: what waits in such a socket is memory of
+ * the kernel that no cgroup is charged for, and every socket may hold twice rmem_max of it. Resolvers
+ * and lists of interfaces go on without. */
 #define CHECK_SOCKET(others) \
-    LOAD_ARGUMENT(0), IF_EQUAL(AF_UNIX, 4, 0), IF_EQUAL(AF_INET, 8, 0), IF_EQUAL(AF_INET6, 7, 0), \
-        IF_EQUAL(AF_NETLINK, 4, 0), REFUSED(EAFNOSUPPORT),               /* AF_UNIX: */ \
-        LOAD_ARGUMENT(2), IF_EQUAL(0, 16, 0), IF_EQUAL(PF_UNIX, 15, 14), /* AF_NETLINK: */ \
-        LOAD_ARGUMENT(2), IF_EQUAL(0 /* NETLINK_ROUTE */, 10, 12),       /* the Internet: */ \
+    LOAD_ARGUMENT(0), IF_EQUAL(AF_UNIX, 3, 0), IF_EQUAL(AF_INET, 5, 0), IF_EQUAL(AF_INET6, 4, 0), \
+        REFUSED(EAFNOSUPPORT),                                           /* AF_UNIX: */ \
+        LOAD_ARGUMENT(2), IF_EQUAL(0, 14, 0), IF_EQUAL(PF_UNIX, 13, 12), /* the Internet: */ \
         LOAD_ARGUMENT(1), AND(0xf /* SOCK_TYPE_MASK: without SOCK_CLOEXEC and SOCK_NONBLOCK */), \
         IF_EQUAL(SOCK_STREAM, 1, 0), IF_EQUAL(SOCK_DGRAM, 3, 7),          /* a stream: */ \
         LOAD_ARGUMENT(2), IF_EQUAL(0, 4, 0), IF_EQUAL(IPPROTO_TCP, 3, 5), /* datagrams: */ \
@@ -130,9 +135,54 @@ static const struct sock_filter code_socketpair[] = {
     ALLOWED,          REFUSED(EPROTONOSUPPORT),
 };
 
-/* Both put words into the input of a terminal, to be read by the shell that started us. */
+/* A request's type (_IOC_TYPE), and the bits that say whether the kernel is told anything: */
+#define REQUEST_TYPE 0xff00u
+#define REQUEST_TELLS 0xc0000000u
+#define ONLY_READS 0x80000000u
+#define TYPE(letter) ((uint32_t)(letter) << 8)
+
+/* The first two put words into the input of a terminal, to be read by the shell that started us.
+ *
+ * Requests of file systems are refused by type ('f': generic and ext4, 'v', 'X': generic and XFS, 'r':
+ * FAT, 0x94: btrfs, 0xf5: f2fs, 0x97: ceph, 0xbc: bcachefs): they change the attributes of a file, or what lies beside it, by a descriptor
+ * for reading, and Landlock does not see them (FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION,
+ * FS_IOC_ENABLE_VERITY, BTRFS_IOC_SUBVOL_CREATE, each as the 32-bit one too). Left are those that only
+ * read, and clones of what a file holds, for which the kernel wants a descriptor for writing. */
 static const struct sock_filter code_ioctl[] = {
-    LOAD_ARGUMENT(1), IF_EQUAL(TIOCSTI, 1, 0), IF_EQUAL(TIOCLINUX, 0, 1), REFUSED(EPERM), ALLOWED,
+    LOAD_ARGUMENT(1),
+    IF_EQUAL(TIOCSTI, 18, 0),
+    IF_EQUAL(TIOCLINUX, 17, 0),
+    AND(REQUEST_TYPE),
+    IF_EQUAL(TYPE('T'), 16, 0),
+    IF_EQUAL(TYPE('f'), 8, 0),
+    IF_EQUAL(TYPE('v'), 7, 0),
+    IF_EQUAL(TYPE('X'), 6, 0),
+    IF_EQUAL(TYPE('r'), 5, 0),
+    IF_EQUAL(TYPE(0x94), 4, 0),
+    IF_EQUAL(TYPE(0xf5), 3, 0),
+    IF_EQUAL(TYPE(0x97), 2, 0),
+    IF_EQUAL(TYPE(0xbc), 1, 0),
+    ALLOWED,
+    LOAD_ARGUMENT(1),
+    IF_EQUAL(FS_IOC_FIEMAP, 5, 0),
+    IF_EQUAL(FICLONE, 4, 0),
+    IF_EQUAL(FICLONERANGE, 3, 0),
+    AND(REQUEST_TELLS),
+    IF_EQUAL(ONLY_READS, 1, 0),
+    REFUSED(EPERM),
+    ALLOWED,
+};
+
+/* Descriptors for reading that reach whoever else uses the file: a lease or delegation makes others
+ * wait who open it for writing, and F_NOTIFY tells what they do in a directory. (F_SETOWN sends
+ * signals with our rights to whom kill() would reach.) */
+static const struct sock_filter code_fcntl[] = {
+    LOAD_ARGUMENT(1),
+    IF_EQUAL(F_SETLEASE, 2, 0),
+    IF_EQUAL(F_SETDELEG, 1, 0),
+    IF_EQUAL(F_NOTIFY, 0, 1),
+    REFUSED(EPERM),
+    ALLOWED,
 };
 
 /* PR_SET_MM rewrites what /proc says about a process; PR_SCHED_CORE can name another one. */
@@ -168,7 +218,12 @@ static const struct sock_filter code_self[] = {
 #define CHECK_WHICH_AND_WHO(which) \
     LOAD_ARGUMENT(0), IF_EQUAL((which), 0, 3), LOAD_ARGUMENT(1), IF_EQUAL(0, 0, 1), ALLOWED, \
         REFUSED(EPERM)
-static const struct sock_filter code_setpriority[] = { CHECK_WHICH_AND_WHO(PRIO_PROCESS) };
+static const struct sock_filter code_setpriority[] = {
+    LOAD_ARGUMENT(0),
+    IF_EQUAL(OX_SECCOMP_MARK, 0, 1),
+    REFUSED(OX_SECCOMP_MARK_ERRNO),
+    CHECK_WHICH_AND_WHO(PRIO_PROCESS),
+};
 static const struct sock_filter code_ioprio_set[] = {
     CHECK_WHICH_AND_WHO(1 /* IOPRIO_WHO_PROCESS */),
 };
@@ -190,6 +245,7 @@ static const struct leaf leaves[ACTIONS] = {
     [SOCKET_ACTION] = CODE(code_socket),
     [SOCKETPAIR_ACTION] = CODE(code_socketpair),
     [IOCTL_ACTION] = CODE(code_ioctl),
+    [FCNTL_ACTION] = CODE(code_fcntl),
     [PRCTL_ACTION] = CODE(code_prctl),
     [PERSONALITY_ACTION] = CODE(code_personality),
     [MKNOD_ACTION] = CODE(code_mknod),
@@ -227,6 +283,7 @@ static void push(struct program *program, struct sock_filter instruction)
 static void emit(struct program *program, struct sock_filter instruction)
 {
     if (instruction.code == (BPF_RET | BPF_K) &&
+        instruction.k != (SECCOMP_RET_ERRNO | OX_SECCOMP_MARK_ERRNO) &&
         program->notes >= (instruction.k == SECCOMP_RET_ALLOW ? OX_NOTES_ALL : OX_NOTES_REFUSED))
         instruction.k = SECCOMP_RET_USER_NOTIF;
     push(program, instruction);
@@ -361,7 +418,14 @@ static int load(struct program *program, unsigned long flags)
     if (given.len == 0)
         return -EOVERFLOW;
     r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &given);
-    return r < 0 ? -errno : (int)r;
+    if (r < 0)
+        return -errno;
+    return ox_seccomp_check(OX_SECCOMP_MARK) < 0 ? -EBADE : (int)r;
+}
+
+int ox_seccomp_check(uint32_t mark)
+{
+    return syscall(SYS_setpriority, mark, 0, 0) < 0 && errno == OX_SECCOMP_MARK_ERRNO ? 0 : -EBADE;
 }
 
 int ox_seccomp_load(void)

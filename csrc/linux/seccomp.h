@@ -9,9 +9,19 @@
 /* Enough for every architecture; the kernel's own bound is BPF_MAXINSNS (4096). */
 #define OX_SECCOMP_CAPACITY 1024
 
+/* Both filters that a cell may get answer setpriority() of no such kind with an errno that nothing else
+ * gives: so a cell knows that it has them. */
+#define OX_SECCOMP_MARK 0x6f786700U
+#define OX_SECCOMP_MARK_PLAIN 0x6f786701U
+#define OX_SECCOMP_MARK_ERRNO EBADRQC
+
+/* 0, or -EBADE: the kernel was not asked to load the filter with that mark, whatever was answered. */
+int ox_seccomp_check(uint32_t mark);
+
 /* Put the filter on the calling thread, which must have set no_new_privs or hold CAP_SYS_ADMIN in
  * its user namespace. Returns 0 or a negative errno: -EINVAL on a kernel without
- * CONFIG_SECCOMP_FILTER, -EACCES without no_new_privs. Async-signal-safe, no malloc. */
+ * CONFIG_SECCOMP_FILTER, -EACCES without no_new_privs, -EBADE where an outer filter answered that it
+ * was loaded and it was not. Async-signal-safe, no malloc. */
 int ox_seccomp_load(void);
 
 /* The same filter, but a socket of any family but AF_UNIX waits until the holder of *ret_listener

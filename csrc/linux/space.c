@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "done.h"
 #include "missing.h"
 
 int ox_spaces_open(struct ox_spaces *ret_spaces)
@@ -35,17 +36,51 @@ struct settling {
     int result; /* descriptor of the namespace or a negative errno */
 };
 
+/* Into a mount namespace of our own, and there and back: or the launcher would mount and start cells in
+ * the one of whoever started it. Nothing is mounted before. */
+static int move_out(int *ret_space)
+{
+    int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), r = 0;
+    int64_t before = ox_done_namespace(proc, "mnt"), after;
+
+    *ret_space = -1;
+    if (proc < 0 || home < 0 || before < 0 || unshare(CLONE_NEWNS) < 0) {
+        r = -errno;
+        goto out;
+    }
+    after = ox_done_namespace(proc, "mnt");
+    *ret_space = openat(proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (*ret_space < 0 || after < 0)
+        r = -errno;
+    else if (after == before)
+        r = -EBADE;
+    else if (setns(home, CLONE_NEWNS) < 0)
+        r = -errno;
+    else if (ox_done_namespace(proc, "mnt") != before)
+        r = -EBADE;
+    else if (setns(*ret_space, CLONE_NEWNS) < 0)
+        r = -errno;
+    else if (ox_done_namespace(proc, "mnt") != after)
+        r = -EBADE;
+out:
+    ox_close(&proc);
+    ox_close(&home);
+    return r;
+}
+
 /* In a child that shares memory and descriptors with the launcher, but neither root nor mount
  * namespace. */
 static int settle(void *argument)
 {
     struct settling *task = argument;
-    int space = -1;
+    int space = -1, r = move_out(&space);
 
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+    if (r < 0) {
+        errno = -r;
         goto fail;
-    space = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    if (space < 0)
+    }
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         goto fail;
     if (syscall(SYS_move_mount, task->mounted, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
         goto fail;

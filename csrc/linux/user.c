@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "done.h"
 #include "subids.h"
 
 /* newuidmap may ask a directory service who has which ids: SIGALRM ends it when none answers. */
@@ -86,6 +87,11 @@ struct reason {
 
 static struct reason find_reason(int errnum)
 {
+    if (errnum == EBADE)
+        return (struct reason){
+            "a system call filter around this process answers calls that it does not let through",
+            "take it away, or have it answer with an errno, as EPERM or ENOSYS"
+        };
     if (read_setting("/proc/sys/kernel/unprivileged_userns_clone") == 0)
         return (struct reason){
             "user namespaces are for root only (kernel.unprivileged_userns_clone=0)",
@@ -248,6 +254,21 @@ static int has_other_groups(gid_t own)
     return count < 0;
 }
 
+/* unshare() of a namespace that is there then: a filter around us can answer that it is, and what
+ * follows would be done to the one of whoever started us. */
+static int enter_new(int flags, const char *kind)
+{
+    int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int64_t before = ox_done_namespace(proc, kind);
+    int r = unshare(flags) < 0 ? -errno : 0;
+
+    /* Where /proc is no proc, the id maps cannot be written either. */
+    if (r == 0 && (before < 0 || ox_done_namespace(proc, kind) == before))
+        r = -EBADE;
+    ox_close(&proc);
+    return r;
+}
+
 /* --- entering --------------------------------------------------------------------------------- */
 
 int ox_user_enter(struct ox_user *ret_user, struct ox_problem *ret_problem)
@@ -255,14 +276,13 @@ int ox_user_enter(struct ox_user *ret_user, struct ox_problem *ret_problem)
     struct ox_user user = { .is_own = 1, .uid = geteuid() };
     gid_t gid = getegid();
     int groups = has_other_groups(gid);
-    int go = -1, mapped = 0, r = 0;
+    int go = -1, mapped = 0, r;
     pid_t outside = -1;
 
     user.sub_count = ox_subids_find(user.uid, &user.sub_base);
     if (user.sub_count > 0)
         outside = start_outside(&user, gid, &go);
-    if (unshare(CLONE_NEWUSER) < 0)
-        r = -errno;
+    r = enter_new(CLONE_NEWUSER, "user");
     if (outside > 0 && r == 0) {
         mapped = ask_outside(outside, &go);
     } else if (outside > 0) {
@@ -275,8 +295,9 @@ int ox_user_enter(struct ox_user *ret_user, struct ox_problem *ret_problem)
     if (r < 0)
         return refuse(ret_problem, r, "writing the id maps");
 
-    if (unshare(CLONE_NEWNS | CLONE_NEWNET) < 0)
-        return refuse(ret_problem, -errno, "unshare(CLONE_NEWNS | CLONE_NEWNET)");
+    r = enter_new(CLONE_NEWNS | CLONE_NEWNET, "mnt");
+    if (r < 0)
+        return refuse(ret_problem, r, "unshare(CLONE_NEWNS | CLONE_NEWNET)");
     /* What the host mounts later is seen here too, as programs may lie on it. */
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
         return refuse(ret_problem, -errno, "mount(MS_SLAVE)");

@@ -13,8 +13,11 @@
 
 static int apply_session(const struct ox_step_plan *plan)
 {
+    pid_t session = setsid();
+
     (void)plan;
-    return setsid() < 0 ? -errno : 0;
+    /* 0 is no session: a filter around us has answered. */
+    return session > 0 ? 0 : session == 0 ? -EBADE : -errno;
 }
 
 static int apply_streams(const struct ox_step_plan *plan)

@@ -11,6 +11,7 @@ import struct
 from typing import Final
 
 from ..errors import UsageError
+from .elsewhere import ELSEWHERE
 from .machine import ALLOW, ERRNO, KILL
 from .policy import Action, Comparison, Policy
 from .table import X86_64, Table
@@ -38,20 +39,35 @@ _LOAD, _AND, _JUMP, _EQUAL, _GREATER, _AT_LEAST, _ANSWER = (
     0x06,
 )
 
+_ANSWERS: Final = {"allow": "allowed", "errno": "refused, not killed", "kill": "killed"}
+
 _Instruction = tuple[int, int, int, int]
 _Leaf = tuple[_Instruction, ...]
+
+
+def _check_dropped(policy: Policy, table: Table) -> None:
+    """Refuse a rule that would be stricter than the default, if anybody knew its name."""
+    for rule in policy.rules:
+        if rule.action.strictness > policy.default.strictness:
+            for name in rule.names:
+                if name not in table.names and name not in ELSEWHERE:
+                    raise UsageError(
+                        f"syscalls: no system call has the name {name!r}, and what is not named is"
+                        f" {_ANSWERS[policy.default.kind]}: the rule would be passed over"
+                    )
 
 
 def compile_policy(policy: Policy, table: Table, arch: int) -> bytes:
     """Return the program, ``struct sock_filter`` after ``struct sock_filter``.
 
     ``arch`` is an AUDIT_ARCH_* number. A name that the table lacks is a ``UsageError`` unless the
-    policy ignores such; one that only this architecture lacks is passed over. So is a policy too
-    large for a filter.
+    policy ignores such and the rule is not stricter than the default; one that only this
+    architecture lacks is passed over. A policy too large for a filter is a ``UsageError``.
     """
     unknown = sorted(policy.names() - table.names)
     if unknown and not policy.ignore_unknown:
         raise UsageError(f"syscalls: no system call has the name {unknown[0]!r}")
+    _check_dropped(policy, table)
     leaf = _leaf_of_action(policy.default)
     leaves: dict[int, _Leaf] = {}
     for name in policy.names():

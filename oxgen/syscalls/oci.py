@@ -8,6 +8,7 @@ capability, which decides what ``caps`` means here.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -91,19 +92,42 @@ def read_profile(
 
     ``machine`` and ``release`` are as ``uname -m`` and ``-r`` say. Raises ``UsageError`` that names
     the place for what is no profile, and for every action, operator, flag or key that is not known:
-    a rule that is passed over would be a hole or a riddle. Names of calls that no table knows
-    are passed over, as other runtimes do: profiles are written for kernels of all ages.
+    a rule that is passed over would be a hole or a riddle. So is a key that stands twice. Names of
+    calls that no table knows are passed over, as other runtimes do, where the rule would allow
+    what they name or the default is as strict: profiles are written for kernels of all ages.
     """
-    import msgspec
-
     if len(text) > _SIZE_MAX:
         raise UsageError(f"syscalls: {name}: is larger than {_SIZE_MAX} bytes")
     try:
-        top = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
+        top = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except _TwiceError as twice:
+        raise UsageError(
+            f"syscalls: {name}: the key {twice.key!r} stands twice in one object"
+        ) from None
+    except (ValueError, RecursionError) as bad:
         raise UsageError(f"syscalls: {name}: is not JSON: {bad}") from None
     here = os.uname()
     return _Reader(name, machine or here.machine, release or here.release).read(top)
+
+
+class _TwiceError(ValueError):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Of two equal keys some readers take the first, others the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(key)
+        found[key] = value
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
 
 
 class _Reader:

@@ -102,6 +102,15 @@ static uint32_t ask(uint32_t built_for, uint32_t arch, uint32_t number, const ui
     return simulate(code, count, &call, &steps);
 }
 
+/* A request of a file system, and none that reads or clones. */
+static int changes_files(uint32_t request)
+{
+    static const unsigned char types[] = { 'f', 'v', 'X', 'r', 0x94, 0x97, 0xbc, 0xf5 };
+
+    return memchr(types, (int)(request >> 8 & 0xff), sizeof(types)) != NULL && request >> 30 != 2 &&
+           request != 0xc020660b && request != 0x40049409 && request != 0x4020940d;
+}
+
 /* What the words of the table mean, written down a second time and in another form. */
 static uint32_t meaning(const char *action, const uint64_t *args)
 {
@@ -118,8 +127,6 @@ static uint32_t meaning(const char *action, const uint64_t *args)
     if (strcmp(action, "SOCKET") == 0) {
         if (a == 1)
             return c < 2 ? SECCOMP_RET_ALLOW : ERRNO(EPROTONOSUPPORT);
-        if (a == 16)
-            return c == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPROTONOSUPPORT);
         if (a != 2 && a != 10)
             return ERRNO(EAFNOSUPPORT);
         if ((b & 15) != 1 && (b & 15) != 2)
@@ -129,7 +136,9 @@ static uint32_t meaning(const char *action, const uint64_t *args)
     if (strcmp(action, "SOCKETPAIR") == 0)
         return a != 1 ? ERRNO(EAFNOSUPPORT) : c < 2 ? SECCOMP_RET_ALLOW : ERRNO(EPROTONOSUPPORT);
     if (strcmp(action, "IOCTL") == 0)
-        return b == 0x5412 || b == 0x541c ? ERRNO(EPERM) : SECCOMP_RET_ALLOW;
+        return b == 0x5412 || b == 0x541c || changes_files(b) ? ERRNO(EPERM) : SECCOMP_RET_ALLOW;
+    if (strcmp(action, "FCNTL") == 0)
+        return b == 1024 || b == 1026 || b == 1040 ? ERRNO(EPERM) : SECCOMP_RET_ALLOW;
     if (strcmp(action, "PRCTL") == 0)
         return a == 35 || a == 62 ? ERRNO(EPERM) : SECCOMP_RET_ALLOW;
     if (strcmp(action, "PERSONALITY") == 0)
@@ -143,7 +152,7 @@ static uint32_t meaning(const char *action, const uint64_t *args)
     if (strcmp(action, "SELF") == 0)
         return a == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     if (strcmp(action, "SETPRIORITY") == 0)
-        return a == 0 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
+        return a == 0x6f786700 ? ERRNO(EBADRQC) : a == 0 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     if (strcmp(action, "IOPRIO_SET") == 0)
         return a == 1 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     abort();
@@ -186,6 +195,46 @@ static const uint64_t interesting[] = {
     0140000,
     0170000,
     0x3d0f00,
+    0x6f786700,
+    0x6f786701,
+    0x16f786700,
+    1023,
+    1024,
+    1025,
+    1026,
+    1027,
+    1030,
+    1039,
+    1040,
+    1041,
+    0x100000400,
+    0x100000402,
+    0x40086602, /* FS_IOC_SETFLAGS, and the 32-bit one */
+    0x40046602,
+    0x140086602,
+    0x140046602,
+    0x80086601, /* FS_IOC_GETFLAGS */
+    0x80046601,
+    0x401c5820, /* FS_IOC_FSSETXATTR */
+    0x1401c5820,
+    0x801c581f, /* FS_IOC_FSGETXATTR */
+    0x40087602, /* FS_IOC_SETVERSION, and the 32-bit one */
+    0x40047602,
+    0x80087601,
+    0x40086604, /* EXT4_IOC_SETVERSION */
+    0x40806685, /* FS_IOC_ENABLE_VERITY */
+    0x00006609, /* EXT4_IOC_MIGRATE */
+    0xc020660b, /* FS_IOC_FIEMAP */
+    0xc0286611,
+    0x5000940e, /* BTRFS_IOC_SUBVOL_CREATE */
+    0x40049409, /* FICLONE */
+    0x4020940d, /* FICLONERANGE */
+    0xc0189436, /* FIDEDUPERANGE */
+    0x40047211, /* FAT_IOCTL_SET_ATTRIBUTES */
+    0x80047210,
+    0x40109701,
+    0x4008bc10,
+    0x4004f502,
     0x00004111,
     0x00020000,
     0x02000000,

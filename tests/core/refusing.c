@@ -33,6 +33,15 @@ static const struct {
     { "seccomp", SYS_seccomp },
     { "setns", SYS_setns },
     { "pivot_root", SYS_pivot_root },
+    { "landlock_restrict_self", 446 },
+    { "chroot", SYS_chroot },
+    { "setresuid", SYS_setresuid },
+    { "setresgid", SYS_setresgid },
+    { "setgroups", SYS_setgroups },
+    { "capset", SYS_capset },
+
+    { "setsid", SYS_setsid },
+    { "kill", SYS_kill },
 };
 
 static struct sock_filter code[128];

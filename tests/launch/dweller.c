@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -101,12 +103,52 @@ static int look(void)
     return 0;
 }
 
+/* Sockets without a namespace: names, and messages to names. */
+static void reach_sockets(void)
+{
+    struct sockaddr_un place = { .sun_family = AF_UNIX, .sun_path = "\0oxgen-test-reach" };
+    char bytes[8];
+    int pair[2] = { -1, -1 }, raw[2], dgram[2] = { -1, -1 };
+    struct sockaddr *name = (struct sockaddr *)&place;
+    struct sockaddr nowhere = { .sa_family = AF_UNSPEC };
+
+    say("datagram_pair", socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, dgram) < 0);
+    say("raw_pair", socketpair(AF_UNIX, SOCK_RAW, 0, raw) < 0);
+    if (dgram[0] >= 0) /* the control: this is what a pair can become */
+        say("disconnect", connect(dgram[0], &nowhere, sizeof(nowhere)) < 0);
+    else
+        say("disconnect", connect(0, &nowhere, sizeof(nowhere)) < 0);
+    say("own_pair", socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0);
+    say("bind", bind(dgram[0] >= 0 ? dgram[0] : pair[0], name, sizeof(place)) < 0);
+    say("sendto_name",
+        sendto(dgram[0] >= 0 ? dgram[1] : pair[0], "x", 1, MSG_DONTWAIT, name, sizeof(place)) < 0);
+    say("own_send", sendto(pair[0], "x", 1, 0, NULL, 0) != 1);
+    say("own_receive", recv(pair[1], bytes, sizeof(bytes), 0) != 1);
+    say("own_packets", socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, raw) < 0);
+}
+
+/* A descriptor for reading must not change what it reads, or hold up who writes it. */
+static void reach_by_descriptor(int fd)
+{
+    int flags = 0;
+    struct fsxattr more = { 0 };
+
+    say("own_get_flags", ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0);
+    say("set_flags", ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0);
+    (void)ioctl(fd, FS_IOC_FSGETXATTR, &more);
+    say("set_attributes", ioctl(fd, FS_IOC_FSSETXATTR, &more) < 0);
+    say("lease", fcntl(fd, F_SETLEASE, F_RDLCK) < 0);
+    (void)fcntl(fd, F_SETLEASE, F_UNLCK);
+}
+
 static int reach(const char *self, const char *outside, int port)
 {
     struct sockaddr_in place = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-    int fd, pair[2];
+    int fd;
 
     place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    (void)write_file(workspace("mine"));
+    reach_by_descriptor(open(workspace("mine"), O_RDONLY | O_CLOEXEC));
     say("read_outside", (fd = open(outside, O_RDONLY)) < 0);
     say("read_shadow", open("/etc/shadow", O_RDONLY) < 0);
     say("list_root", access("/root", R_OK) < 0 || open("/root", O_RDONLY | O_DIRECTORY) < 0);
@@ -132,7 +174,7 @@ static int reach(const char *self, const char *outside, int port)
     say("parent", kill(getppid(), SIGKILL) < 0);
     /* What it may do. */
     say("own_file", write_file(workspace("own")) < 0);
-    say("own_pair", socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0);
+    reach_sockets();
     say("own_exec", start(self) < 0);
     say("own_signal", kill(getpid(), 0) < 0);
     return 0;

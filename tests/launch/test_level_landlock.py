@@ -147,9 +147,26 @@ REFUSED = {
     "udp": {errno.EAFNOSUPPORT},
     "unix": {errno.EAFNOSUPPORT},
     "netlink": {errno.EAFNOSUPPORT},
+    "datagram_pair": {errno.ESOCKTNOSUPPORT},
+    "raw_pair": {errno.ESOCKTNOSUPPORT},
+    "disconnect": {errno.EPERM},
+    "bind": {errno.EPERM},
+    "sendto_name": {errno.EPERM},
+    "set_flags": {errno.EPERM},
+    "set_attributes": {errno.EPERM},
+    "lease": {errno.EPERM},
     "userns": {errno.EPERM},
     "parent": {errno.EPERM},
 }
+OWN = (
+    "own_file",
+    "own_pair",
+    "own_packets",
+    "own_send",
+    "own_receive",
+    "own_get_flags",
+    "own_signal",
+)
 WITHOUT_CONTROL = {"parent"}
 
 
@@ -195,7 +212,7 @@ def test_control_outside_it_can(name: str, reached: tuple[dict[str, int], dict[s
     assert reached[1][name] == 0
 
 
-@pytest.mark.parametrize("name", ("own_file", "own_pair", "own_signal"))
+@pytest.mark.parametrize("name", OWN)
 def test_it_may(name: str, reached: tuple[dict[str, int], dict[str, int]]) -> None:
     assert reached[0][name] == 0
 

@@ -6,6 +6,7 @@ import copy
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oxgen import Sandbox, UsageError
+from oxgen import Sandbox, UsageError, _launch
 from oxgen.syscalls import (
     AARCH64,
     X86_64,
@@ -21,10 +22,14 @@ from oxgen.syscalls import (
     Comparison,
     Policy,
     Profile,
+    compile_policy,
     load_profile,
     read_profile,
     write_profile,
 )
+from oxgen.syscalls.elsewhere import ELSEWHERE
+
+TABLE = _launch.syscall_table()
 
 NOTHING = (0, 0, 0, 0, 0, 0)
 
@@ -269,3 +274,52 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_word_that_is_none_is_refused(value: object) -> None:
     with pytest.raises(UsageError, match="syscalls must be 'default', 'strict', a Policy or"):
         Sandbox(syscalls=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    (
+        ('{"defaultAction":"SCMP_ACT_ERRNO","defaultAction":"SCMP_ACT_ALLOW"}', "defaultAction"),
+        (
+            '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],'
+            '"action":"SCMP_ACT_KILL","action":"SCMP_ACT_ALLOW"}]}',
+            "action",
+        ),
+        (
+            '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],'
+            '"action":"SCMP_ACT_KILL","includes":{"arches":[],"arches":["s390"]}}]}',
+            "arches",
+        ),
+        # The same key, written otherwise.
+        (r'{"defaultAction":"SCMP_ACT_ERRNO","default\u0041ction":"SCMP_ACT_ALLOW"}', "default"),
+    ),
+)
+def test_a_key_that_stands_twice_is_refused(text: str, key: str) -> None:
+    with pytest.raises(UsageError, match=f"the key '{key}.* stands twice"):
+        read_profile(text.encode(), machine="x86_64", release="6.1")
+
+
+@pytest.mark.parametrize("name", ("wrtie", " write", "write ", "WRITE", "sys_write", "write\u200b"))
+@pytest.mark.parametrize("action", ("SCMP_ACT_ERRNO", "SCMP_ACT_KILL"))
+def test_a_rule_that_would_refuse_and_names_nothing_is_refused(name: str, action: str) -> None:
+    entry = {"names": ["read", name], "action": action}
+    policy = read({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [entry]}).policy
+    with pytest.raises(UsageError, match=re.escape(f"has the name {name!r}")):
+        compile_policy(policy, TABLE, X86_64)
+
+
+def test_control_names_that_change_nothing_are_passed_over() -> None:
+    # Of another architecture; newer than the table, and refused anyway or to be allowed.
+    for default, action, name in (
+        ("SCMP_ACT_ALLOW", "SCMP_ACT_KILL", "s390_pci_mmio_read"),
+        ("SCMP_ACT_ERRNO", "SCMP_ACT_ERRNO", "wrtie"),
+        ("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "wrtie"),
+        ("SCMP_ACT_KILL", "SCMP_ACT_ERRNO", "wrtie"),
+    ):
+        entry = {"names": [name], "action": action}
+        policy = read({"defaultAction": default, "syscalls": [entry]}).policy
+        assert compile_policy(policy, TABLE, X86_64)
+
+
+def test_no_name_of_elsewhere_is_in_the_table() -> None:
+    assert not ELSEWHERE & TABLE.names
