@@ -177,7 +177,7 @@ static int confine(const struct ox_plain_spec *spec, struct own *own, uint32_t i
     r = ox_plain_filter_load(!spec->is_root);
     if (r < 0)
         return ox_fail(OX_STAGE_SECCOMP, r, ret_error);
-    ox_rlimits_stand_in(spec->memory_bytes, 0);
+    ox_rlimits_stand_in(spec->memory_bytes, 0, 0);
     ox_warden_stand_on(&own->ground);
     return ox_warden_confine(own->socket, own->oom_score, &own->socket, &own->oom_score,
                              &own->signals, &own->watch, ret_error);
