@@ -27,6 +27,7 @@ static struct ox_wire_rlimit fixed[] = {
 static uint64_t most[RLIM_NLIMITS];
 /* Processes with the uid of plugins that are none: the warden, where it has no other. */
 static uint64_t beside;
+static int stands_in;
 
 static void clamp(struct ox_wire_rlimit *limit)
 {
@@ -43,6 +44,12 @@ void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid)
             fixed[i].soft = fixed[i].hard = (uint64_t)memory_bytes;
     }
     beside = shares_uid ? 1 : 0;
+    stands_in = memory_bytes >= 0;
+}
+
+int ox_rlimits_stands_in(void)
+{
+    return stands_in;
 }
 
 int ox_rlimits_fix(void)
