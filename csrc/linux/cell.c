@@ -129,8 +129,9 @@ static int refuse(struct ox_problem *problem, int stage, int r, const char *caus
  * and not when a cell is half made. */
 static int try_calls(struct ox_works *works)
 {
-    int tree = (int)syscall(SYS_open_tree, works->spaces.root, "",
-                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    /* A file: the kernel clones no mount that has others locked on it (mount_namespaces(7)). */
+    int tree =
+        (int)syscall(SYS_open_tree, AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
     if (tree < 0)
         return -errno;

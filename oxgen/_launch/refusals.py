@@ -60,7 +60,8 @@ _CELL = {
         ("filesystem",),
         "a private /proc cannot be mounted, as parts of the host's own are covered",
         "run outside a container, or with an unmasked /proc"
-        " (docker --security-opt systempaths=unconfined); runtime 'static' does not need it",
+        " (docker --security-opt systempaths=unconfined, Kubernetes procMount: Unmasked); a static"
+        " program (runtime 'static') needs none",
     ),
     "propagation": (("filesystem",), "mounts cannot be made private", ""),
     "root": (
