@@ -114,7 +114,7 @@ def _container(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
             name="outer filter",
             found="a seccomp filter is on this process already: a container's, or a service's",
             remedy="if clone, unshare or mount is refused: a profile that allows them (docker run"
-            f" --security-opt seccomp=FILE), or level {'chroot' if uid == 0 else 'landlock'!r}",
+            f" --security-opt seccomp=FILE), or --level {'chroot' if uid == 0 else 'landlock'}",
         )
     bounding = status.get("CapBnd", "").strip()
     if uid == 0 and re.fullmatch("[0-9a-f]+", bounding) and not int(bounding, 16) >> 21 & 1:
