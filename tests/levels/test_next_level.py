@@ -212,6 +212,24 @@ def test_a_row_of_doctor_names_no_level_that_cannot_be_had(place: Path) -> None:
     assert rows["outer filter"]["remedy"].endswith("--level chroot")
 
 
+def test_doctor_shows_an_ordinary_user_what_is_weaker(place: Path) -> None:
+    # Loaded first: the tree may lie where only root may read.
+    loaded = """
+import oxgen.cli.doctor, oxgen.cli.trust, oxgen.integrity, oxgen.machine, oxgen.process
+from click.testing import CliRunner
+from oxgen.cli import command_line
+"""
+    text = 'done = CliRunner().invoke(command_line, ["doctor", "--json"])\n'
+    text += "say([done.exit_code, done.stdout])\n"
+    code, report = contained(loaded + DROP + text, place / "dweller")
+    found = json.loads(report)
+    rows = {check["name"]: check for check in found["checks"]}
+    assert code == 1
+    for level in ("namespaces", "landlock"):
+        assert found["levels"][level]["weaker"] == ["uid", "devices"]
+        assert "weaker: uid, devices" in rows[f"level {level}"]["detail"]
+
+
 # --- limits that were not asked for, and what is said of the rest ---------------------------------
 
 
