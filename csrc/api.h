@@ -375,9 +375,9 @@ struct ox_outcome {
     int64_t wall_ns;
     int64_t cpu_ns;
     int64_t oom_kills;
-    int64_t peak_memory_bytes; /* -1: not known */
+    int64_t peak_memory_bytes;  /* -1: not known */
     int64_t process_peak_bytes; /* most that one process had, where nothing counts the tree */
-    uint64_t written[2];       /* bytes of stdout and stderr, dropped ones included */
+    uint64_t written[2];        /* bytes of stdout and stderr, dropped ones included */
     int truncated;
     int undelivered; /* a COPY sink failed, and not because its reader had gone */
     int apart;       /* the warden took the request on another processor than the caller's */
