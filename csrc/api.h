@@ -80,7 +80,7 @@ struct ox_error {
 struct ox_problem {
     struct ox_error error;
     char cause[256];
-    char remedy[256];
+    char remedy[512];
 };
 
 /* --- descriptors ------------------------------------------------------------------------------ */
@@ -183,7 +183,8 @@ struct ox_launcher {
     uint32_t level;     /* enum ox_level */
     uint32_t holds;     /* enum ox_property: what its cells hold a program to, if it is asked for */
     uint32_t weaker;    /* enum ox_weakness */
-    /* Why the first of the others is not held; stage OX_STAGE_NONE: all are. */
+    /* Why there are no cgroups; stage OX_STAGE_NONE: there are. What else a level does not hold, it
+     * never does, or not with this kernel's Landlock. */
     struct ox_problem lacking;
 };
 
@@ -374,8 +375,9 @@ struct ox_outcome {
     int64_t wall_ns;
     int64_t cpu_ns;
     int64_t oom_kills;
-    int64_t peak_memory_bytes; /* -1: not known */
-    uint64_t written[2];       /* bytes of stdout and stderr, dropped ones included */
+    int64_t peak_memory_bytes;  /* -1: not known */
+    int64_t process_peak_bytes; /* most that one process had, where nothing counts the tree */
+    uint64_t written[2];        /* bytes of stdout and stderr, dropped ones included */
     int truncated;
     int undelivered; /* a COPY sink failed, and not because its reader had gone */
     int apart;       /* the warden took the request on another processor than the caller's */

@@ -128,6 +128,7 @@ struct ox_wire_report {
     int32_t strays;
     int32_t processor; /* on which the warden took the request; -1: not known */
     uint32_t file;     /* stage files: which one of the archive, from 0 */
+    uint32_t peak_kib; /* most that one process had in memory, where no cgroup counts it; else 0 */
 };
 
 /* Descriptor: an archive of files for the workspace (struct ox_file_head). Not answered: the launch that follows fails if

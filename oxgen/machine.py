@@ -30,11 +30,14 @@ class Setting:
     hinders: tuple[str, ...] = ()
 
 
-def settings(root: str = "/", *, uid: int | None = None, launcher: str = "") -> tuple[Setting, ...]:
+def settings(
+    root: str = "/", *, uid: int | None = None, launcher: str = "", has_cgroup: bool = False
+) -> tuple[Setting, ...]:
     """Return what is worth knowing of the machine whose files are below ``root``.
 
     ``uid`` is whom the launcher runs as (default: this process), ``launcher`` the path of its
-    executable, for remedies that name it. A file that cannot be read says nothing.
+    executable, for remedies that name it; ``has_cgroup`` says that cgroups of ours hold already, as
+    was found out by trying. A file that cannot be read says nothing.
     """
     who = os.geteuid() if uid is None else uid
 
@@ -46,8 +49,10 @@ def settings(root: str = "/", *, uid: int | None = None, launcher: str = "") -> 
             return ""
 
     found: list[Setting] = []
-    for look in (_namespaces, _apparmor, _selinux, _container, _proc, _cgroups, _wsl):
+    for look in (_namespaces, _apparmor, _selinux, _container, _proc, _wsl):
         found.extend(look(read, who, launcher))
+    if not has_cgroup:
+        found.extend(_cgroups(read, who))
     return tuple(found)
 
 
@@ -109,7 +114,7 @@ def _container(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
             name="outer filter",
             found="a seccomp filter is on this process already: a container's, or a service's",
             remedy="if clone, unshare or mount is refused: a profile that allows them (docker run"
-            " --security-opt seccomp=FILE), or level 'chroot'",
+            f" --security-opt seccomp=FILE), or --level {'chroot' if uid == 0 else 'landlock'}",
         )
     bounding = status.get("CapBnd", "").strip()
     if uid == 0 and re.fullmatch("[0-9a-f]+", bounding) and not int(bounding, 16) >> 21 & 1:
@@ -144,7 +149,7 @@ def _proc(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
         )
 
 
-def _cgroups(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
+def _cgroups(read: _Read, uid: int) -> Iterator[Setting]:
     mounts = [line.split() for line in read("proc/self/mountinfo").splitlines()]
     kinds: dict[str, set[str]] = {}
     for fields in mounts:
@@ -157,7 +162,7 @@ def _cgroups(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
         yield Setting(
             name="cgroups",
             found="no cgroup hierarchy is mounted: nothing counts the memory of a tree",
-            remedy="mount -t cgroup2 none /sys/fs/cgroup",
+            remedy=_mounting(read),
         )
         return
     has_memory = (
@@ -170,6 +175,13 @@ def _cgroups(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
             found="no hierarchy has the memory controller",
             remedy="boot without cgroup_disable=memory (Raspberry Pi: cgroup_enable=memory)",
         )
+    elif uid != 0 and "memory" in kinds.get("cgroup", set()):
+        yield Setting(
+            name="cgroups",
+            found="the memory controller is on version 1, where an ordinary user has those cgroups"
+            " that root has made for him and put him into",
+            remedy="one below each of memory, pids and cpuacct: docs/machines.md has the commands",
+        )
     elif uid != 0:
         yield Setting(
             name="cgroups",
@@ -177,6 +189,19 @@ def _cgroups(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:
             remedy="systemd-run --user --scope -p Delegate=yes COMMAND, or Delegate=yes in the"
             " service's unit",
         )
+
+
+def _mounting(read: _Read) -> str:
+    """The commands that mount what the kernel has; /run is there to make directories in."""
+    orders = []
+    for line in read("proc/self/cgroup").splitlines():
+        controllers = line.split(":")[1] if line.count(":") >= 2 else ""
+        if {"memory", "pids", "cpuacct"} & set(controllers.split(",")):
+            place = f"/run/cgroup/{controllers}"
+            orders.append(f"mkdir -p {place} && mount -t cgroup -o {controllers} cgroup {place}")
+    if not orders:
+        orders = ["mkdir -p /run/cgroup && mount -t cgroup2 cgroup2 /run/cgroup"]
+    return f"as root: {' && '.join(orders)}"
 
 
 def _wsl(read: _Read, uid: int, launcher: str) -> Iterator[Setting]:

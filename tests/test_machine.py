@@ -100,6 +100,35 @@ def test_nothing_is_said_of_a_plain_machine_as_root(tmp_path: Path) -> None:
         ),
         ({"proc__self__mountinfo": _PROC}, 0, "cgroups", (), "mount -t cgroup2"),
         (
+            {
+                "proc__self__mountinfo": _PROC,
+                "proc__self__cgroup": "4:memory:/\n3:cpu,cpuacct:/\n2:freezer:/\n0::/\n",
+            },
+            0,
+            "cgroups",
+            (),
+            "as root: mkdir -p /run/cgroup/memory && mount -t cgroup -o memory cgroup"
+            " /run/cgroup/memory && mkdir -p /run/cgroup/cpu,cpuacct && mount -t cgroup"
+            " -o cpu,cpuacct cgroup /run/cgroup/cpu,cpuacct",
+        ),
+        (
+            {
+                "proc__self__mountinfo": _PROC
+                + "31 22 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+            },
+            1000,
+            "cgroups",
+            (),
+            "one below each of memory, pids and cpuacct",
+        ),
+        (
+            {"proc__self__status": "CapBnd:\t000001ffffffffff\nSeccomp:\t2\n"},
+            1000,
+            "outer filter",
+            (),
+            "--level landlock",
+        ),
+        (
             {"sys__fs__cgroup__cgroup.controllers": "hugetlb\n"},
             0,
             "cgroups",
@@ -139,6 +168,12 @@ def test_each_hindrance_is_named_with_its_remedy(
     assert one.hinders == hinders
     assert remedy in one.remedy
     assert one.found
+
+
+def test_nothing_is_said_of_cgroups_that_hold_already(tmp_path: Path) -> None:
+    root = machine(tmp_path)
+    assert [one.name for one in settings(root, uid=1000)] == ["cgroups"]
+    assert settings(root, uid=1000, has_cgroup=True) == ()
 
 
 def test_what_hinders_ordinary_users_only_is_not_said_to_root(tmp_path: Path) -> None:

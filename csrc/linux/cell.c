@@ -131,6 +131,22 @@ static int refuse(struct ox_problem *problem, int stage, int r, const char *caus
     return r;
 }
 
+/* What every cell needs and nothing else of a start does. Where a filter refuses it, that is known here
+ * and not when a cell is half made. */
+static int try_calls(struct ox_works *works)
+{
+    /* A file: the kernel clones no mount that has others locked on it (mount_namespaces(7)). */
+    int tree =
+        (int)syscall(SYS_open_tree, AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+    if (tree < 0)
+        return -errno;
+    ox_close(&tree);
+    if (setns(works->nets.home, CLONE_NEWNET) < 0)
+        return -errno;
+    return ox_space_leave(&works->spaces);
+}
+
 static int open_own(struct ox_works *works)
 {
     int r = ox_spaces_open(&works->spaces);
@@ -145,8 +161,31 @@ static int open_own(struct ox_works *works)
     works->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (works->proc < 0)
         return -errno;
+    r = try_calls(works);
+    if (r < 0)
+        return r;
     r = ox_store_open(&works->store);
     return r < 0 ? r : ox_jail_space(&works->outer);
+}
+
+static int refuse_own(const struct ox_works *works, int r, struct ox_problem *ret_problem)
+{
+    if (r == -EPERM && ox_user_is_filtered())
+        return refuse(ret_problem, OX_STAGE_STORE, r,
+                      "a system call filter around this process, as containers have it, refuses "
+                      "mounts or namespaces",
+                      ox_user_filter_remedy);
+    return refuse(
+        ret_problem, OX_STAGE_STORE, r,
+        "the launcher's own mounts and namespaces cannot be made (open_tree, fsmount, setns, "
+        "unshare, /proc)",
+        r == -ENOSYS
+            ? "use Linux 5.10 or later; in a container, a seccomp profile that allows them "
+              "(docs/machines.md)"
+        : works->user.is_own
+            ? "use Linux 5.10 or later, not from an initramfs, with proc on /proc"
+            : "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with "
+              "proc on /proc");
 }
 
 static int open_ids(struct ox_works *works, const struct ox_config *config,
@@ -177,10 +216,7 @@ static int open_works(struct ox_works *works, const struct ox_config *config,
         return r;
     r = open_own(works);
     if (r < 0)
-        return refuse(
-            ret_problem, OX_STAGE_STORE, r,
-            "the launcher's own mounts and namespaces cannot be made (fsmount, unshare, /proc)",
-            "run as root with CAP_SYS_ADMIN on Linux 5.10 or later, not from an initramfs, with proc on /proc");
+        return refuse_own(works, r, ret_problem);
     works->holds = OX_PROPERTIES & ~(uint32_t)(OX_MEMORY_TREE | OX_CPU_TREE);
     if (ox_jail_wall_version() == 0)
         works->weaker |= OX_WEAKER_WALL;

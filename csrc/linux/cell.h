@@ -52,9 +52,6 @@ enum ox_cell_state {
  * works->lacking why not. Fails only where something is used up, which is no fault of the machine. */
 int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem);
 
-/* Note why something is not held, unless an earlier reason is there. */
-void ox_works_lack(struct ox_works *works, int stage, int r, const char *cause, const char *remedy);
-
 struct ox_kept_cell {
     uint32_t id;
     int state;

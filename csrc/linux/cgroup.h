@@ -32,7 +32,7 @@ struct ox_cgroup_hierarchy {
 /* Text for people: what stands in the way, and the narrowest change that helps. */
 struct ox_cgroup_problem {
     char cause[256];
-    char remedy[256];
+    char remedy[512];
 };
 
 /* -1: no bound. memory_bytes is at least a page and is rounded down to pages, processes at least

@@ -206,9 +206,50 @@ static int make_base(const struct ox_cgroup_place *place, const char *name,
     }
 }
 
-static void explain(struct ox_cgroup_problem *problem, const struct ox_cgroup_place *place,
-                    unsigned controllers, int reason)
+static int path_of(const struct ox_cgroup_place *place, char *ret_path, size_t capacity)
 {
+    char link[32], mount[128];
+    ssize_t size;
+
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", place->mount);
+    size = readlink(link, mount, sizeof(mount) - 1);
+    if (size <= 0)
+        return -EIO;
+    mount[size] = '\0';
+    return snprintf(ret_path, capacity, " %s%s", mount, place->path) < (int)capacity
+               ? 0
+               : -ENAMETOOLONG;
+}
+
+/* Version 1 has no delegation: root makes a cgroup below ours in each hierarchy, gives the directory
+ * away and puts the shell in. Never ours itself: it may be the root of them all. */
+static void explain_version_1(struct ox_cgroup_problem *problem,
+                              const struct ox_cgroup_place *const *places, uint32_t count)
+{
+    char directories[300] = "";
+    size_t used = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (places[i]->version != 1)
+            continue;
+        if (path_of(places[i], directories + used, sizeof(directories) - used) < 0) {
+            (void)snprintf(directories, sizeof(directories),
+                           " our cgroup of memory, of pids and of cpuacct (/proc/self/cgroup)");
+            break;
+        }
+        used = strlen(directories);
+    }
+    (void)snprintf(
+        problem->remedy, sizeof(problem->remedy),
+        "start as root; or as root, for each D of%s: mkdir D/oxgen && chown USER D/oxgen && "
+        "echo PID >D/oxgen/cgroup.procs, PID being the shell that starts oxgen",
+        directories);
+}
+
+static void explain(struct ox_cgroup_problem *problem, const struct ox_cgroup_place *const *places,
+                    uint32_t count, uint32_t at, unsigned controllers, int reason)
+{
+    const struct ox_cgroup_place *place = places[at];
     const char *path = place->path[0] == '\0' ? "/" : place->path;
     const char *remedy;
 
@@ -223,11 +264,15 @@ static void explain(struct ox_cgroup_problem *problem, const struct ox_cgroup_pl
     case EACCES:
     case EPERM:
         (void)snprintf(problem->cause, sizeof(problem->cause),
-                       "no right to make cgroups (version %d) in %.160s", place->version, path);
-        remedy = place->version == 2
-                     ? "start as root, or in a delegated cgroup: systemd-run --user --scope -p "
-                       "Delegate=yes COMMAND"
-                     : "start as root, or let root give this cgroup to us (chown)";
+                       "no right to make cgroups (version %d%s%.60s) in %.120s", place->version,
+                       place->version == 1 ? ", " : "",
+                       place->version == 1 ? place->controllers : "", path);
+        if (place->version == 1) {
+            explain_version_1(problem, places, count);
+            return;
+        }
+        remedy = "start as root, or in a delegated cgroup: systemd-run --user --scope -p "
+                 "Delegate=yes COMMAND";
         break;
     case EBUSY:
         (void)snprintf(
@@ -308,7 +353,7 @@ int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *re
             r = make_base(chosen[at], base.name, &base.hierarchies[at]);
         if (r == 0)
             break;
-        explain(ret_problem, chosen[at - 1], base.hierarchies[at - 1].controllers, r);
+        explain(ret_problem, chosen, base.count, at - 1, base.hierarchies[at - 1].controllers, r);
         ox_cgroup_base_close(&base);
         if (r != -EAGAIN)
             break;

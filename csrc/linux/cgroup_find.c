@@ -108,6 +108,7 @@ static int find_paths(int cgroup, struct ox_cgroup_place *places)
             r = keep_path(&places[i], attached ? 1 : 2, path);
             if (r < 0)
                 return r;
+            (void)snprintf(places[i].controllers, sizeof(places[i].controllers), "%s", controllers);
         }
     }
     return r;
@@ -266,9 +267,36 @@ static int find_mounts(int mountinfo, struct ox_cgroup_place *places, int *ret_r
     return r;
 }
 
-static void explain(struct ox_cgroup_problem *problem, int controller,
-                    const struct ox_cgroup_place *place, int reason)
+/* In /run: below /sys nothing can be made where no tmpfs is mounted, and directories may be missing. */
+static void explain_mounting(struct ox_cgroup_problem *problem,
+                             const struct ox_cgroup_place *places)
 {
+    char *text = problem->remedy;
+    size_t used = 0;
+
+    for (int i = 0; i < OX_CONTROLLERS; i++) {
+        const struct ox_cgroup_place *place = &places[i];
+        const char *name = place->version == 1 ? place->controllers : "unified";
+        int known = place->version == 0 || place->mount >= 0;
+
+        for (int k = 0; k < i; k++)
+            known |=
+                places[k].version == place->version &&
+                (place->version == 2 || strcmp(places[k].controllers, place->controllers) == 0);
+        if (known || used >= sizeof(problem->remedy))
+            continue;
+        used += (size_t)snprintf(
+            text + used, sizeof(problem->remedy) - used,
+            "%smkdir -p /run/cgroup/%s && mount -t %s%s%s none /run/cgroup/%s",
+            used == 0 ? "as root: " : " && ", name, place->version == 1 ? "cgroup" : "cgroup2",
+            place->version == 1 ? " -o " : "", place->version == 1 ? name : "", name);
+    }
+}
+
+static void explain(struct ox_cgroup_problem *problem, int controller,
+                    const struct ox_cgroup_place *places, int reason)
+{
+    const struct ox_cgroup_place *place = &places[controller];
     const char *name = ox_controller_name(controller, place->version);
 
     if (place->version == 0) {
@@ -289,12 +317,7 @@ static void explain(struct ox_cgroup_problem *problem, int controller,
     (void)snprintf(problem->cause, sizeof(problem->cause),
                    "no mount of cgroup version %d shows our own cgroup for \"%s\": %s",
                    place->version, name, strerror(-reason));
-    if (place->version == 1)
-        (void)snprintf(problem->remedy, sizeof(problem->remedy),
-                       "mount -t cgroup -o %s cgroup /sys/fs/cgroup/%s", name, name);
-    else
-        (void)snprintf(problem->remedy, sizeof(problem->remedy),
-                       "mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+    explain_mounting(problem, places);
 }
 
 int ox_cgroup_find(int cgroup, int mountinfo, struct ox_cgroup_place ret[OX_CONTROLLERS],
@@ -322,7 +345,7 @@ int ox_cgroup_find(int cgroup, int mountinfo, struct ox_cgroup_place ret[OX_CONT
     for (int i = 0; i < OX_CONTROLLERS; i++)
         if (places[i].mount < 0) {
             r = reasons[i];
-            explain(ret_problem, i, &places[i], r);
+            explain(ret_problem, i, places, r);
             goto out;
         }
     memcpy(ret, places, sizeof(places));

@@ -24,6 +24,7 @@ struct ox_cgroup_place {
     dev_t device; /* tells hierarchies apart */
     char
         path[OX_CGROUP_PATH]; /* the caller's own cgroup, below mount; "" or "/...", without ".." */
+    char controllers[64]; /* of version 1: all that are in this hierarchy, as mount(8) has them */
 };
 
 /* Choose a hierarchy for each controller: version 1 where it is attached to one, else version 2.

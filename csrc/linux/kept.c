@@ -10,15 +10,11 @@
 
 /* --- what every cell draws on ----------------------------------------------------------------- */
 
-void ox_works_lack(struct ox_works *works, int stage, int r, const char *cause, const char *remedy)
+static void lack(struct ox_problem *lacking, int r, const struct ox_cgroup_problem *problem)
 {
-    struct ox_problem *lacking = &works->lacking;
-
-    if (lacking->error.stage != OX_STAGE_NONE)
-        return;
-    lacking->error = (struct ox_error){ stage, -r };
-    (void)snprintf(lacking->cause, sizeof(lacking->cause), "%s", cause);
-    (void)snprintf(lacking->remedy, sizeof(lacking->remedy), "%s", remedy);
+    lacking->error = (struct ox_error){ OX_STAGE_CGROUP_BASE, -r };
+    (void)snprintf(lacking->cause, sizeof(lacking->cause), "%s", problem->cause);
+    (void)snprintf(lacking->remedy, sizeof(lacking->remedy), "%s", problem->remedy);
 }
 
 static int is_used_up(int r)
@@ -34,7 +30,7 @@ int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem
     if (r == 0)
         works->holds |= OX_MEMORY_TREE | OX_CPU_TREE | OX_PROCESSES;
     else
-        ox_works_lack(works, OX_STAGE_CGROUP_BASE, r, problem.cause, problem.remedy);
+        lack(&works->lacking, r, &problem);
     if (!is_used_up(r))
         return 0;
     *ret_problem = works->lacking;

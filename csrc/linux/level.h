@@ -11,8 +11,8 @@ struct ox_kept_cell;
 /* One row for each level, in a file of its own. The launcher's loop (serve.c) calls nothing else of
  * a level but ox_kept_cell_hear(), _note() and _hand_over(), which all share. */
 struct ox_level_calls {
-    /* Make what every cell draws on. Writes works->holds, works->weaker and, where that is not
-     * everything, works->lacking. Fails, with ret_problem, only where no cell can be made at all.
+    /* Make what every cell draws on. Writes works->holds, works->weaker and, where there are no
+     * cgroups, works->lacking. Fails, with ret_problem, only where no cell can be made at all.
      * works is OX_WORKS_NONE before; close() follows in any case. */
     int (*open)(struct ox_works *works, const struct ox_config *config,
                 struct ox_problem *ret_problem);

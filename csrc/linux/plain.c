@@ -52,9 +52,30 @@ static int refuse(struct ox_problem *problem, int stage, int r, const char *caus
 
 /* --- what every cell draws on ----------------------------------------------------------------- */
 
+/* ENOEXEC and EPERM are our own words for what was looked at; the rest is the kernel's. */
+static int refuse_place(struct ox_problem *ret_problem, int r, const char *below)
+{
+    const char *why = r == -ENOEXEC ? "it is mounted noexec"
+                      : r == -EPERM ? "it is not the caller's own, or others may write there"
+                                    : strerror(-r);
+
+    ret_problem->error = (struct ox_error){ OX_STAGE_STORE, -r };
+    (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause),
+                   "cells cannot have their directories below %.120s: %s", below, why);
+    if (geteuid() == 0)
+        (void)snprintf(ret_problem->remedy, sizeof(ret_problem->remedy),
+                       "make %.120s a directory of root's, mode 0755, mounted without noexec",
+                       below);
+    else
+        (void)snprintf(
+            ret_problem->remedy, sizeof(ret_problem->remedy),
+            "set XDG_RUNTIME_DIR (or HOME, of which tmp is taken) to a directory that is this "
+            "user's own, mode 0700, on a file system that is not mounted noexec");
+    return r;
+}
+
 static int open_common(struct ox_works *works, const char *below, struct ox_problem *ret_problem)
 {
-    char cause[180];
     int r;
 
     /* Of daemons whose keeper was killed. */
@@ -65,14 +86,7 @@ static int open_common(struct ox_works *works, const char *below, struct ox_prob
         return refuse(ret_problem, OX_STAGE_STORE, -errno, "/proc cannot be opened",
                       "mount proc on /proc");
     r = ox_plain_base_open(below, SWEEP_MS, &works->base);
-    if (r == 0)
-        return 0;
-    (void)snprintf(cause, sizeof(cause), "cells cannot have their directories below %.60s%s", below,
-                   r == -EACCES  ? ", which is mounted noexec"
-                   : r == -EPERM ? ", which must be the caller's, writable by nobody else"
-                                 : "");
-    return refuse(ret_problem, OX_STAGE_STORE, r, cause,
-                  "make it so, or set XDG_RUNTIME_DIR to a directory that is (root: /run/oxgen)");
+    return r == 0 ? 0 : refuse_place(ret_problem, r, below);
 }
 
 static void close_works(struct ox_works *works)
@@ -80,16 +94,6 @@ static void close_works(struct ox_works *works)
     ox_plain_base_close(&works->base);
     ox_close(&works->proc);
     ox_ids_close(&works->ids);
-}
-
-static int add_cgroups(struct ox_works *works, struct ox_problem *ret_problem)
-{
-    int r = ox_works_open_cgroups(works, ret_problem);
-
-    ox_works_lack(works, OX_STAGE_WRITABLE, -ENOTSUP,
-                  "without mounts of its own a cell's files share the disk of the machine",
-                  "use level 'namespaces'");
-    return r;
 }
 
 /* --- level chroot ----------------------------------------------------------------------------- */
@@ -169,7 +173,7 @@ static int open_chroot(struct ox_works *works, const struct ox_config *config,
                    OX_NEIGHBOURS;
     if (ox_landlock_version() < OX_LANDLOCK_MOVES)
         works->weaker |= OX_WEAKER_WALL;
-    return add_cgroups(works, ret_problem);
+    return ox_works_open_cgroups(works, ret_problem);
 }
 
 /* --- level landlock --------------------------------------------------------------------------- */
@@ -183,7 +187,7 @@ static int open_landlock(struct ox_works *works, const struct ox_config *config,
     if (geteuid() == 0)
         return refuse(ret_problem, OX_STAGE_LANDLOCK, -EPERM,
                       "level 'landlock' is for ordinary users, this process is root",
-                      "use level 'namespaces' or 'chroot'");
+                      "run as an ordinary user");
     if (ox_landlock_version() == 0)
         return refuse(
             ret_problem, OX_STAGE_LANDLOCK, -ENOSYS, "this kernel has no Landlock",
@@ -197,14 +201,12 @@ static int open_landlock(struct ox_works *works, const struct ox_config *config,
     if (r < 0)
         return r;
     works->holds = OX_FILESYSTEM | OX_NETWORK | OX_SYSCALLS;
-    works->weaker = OX_WEAKER_GROUPS | OX_WEAKER_UID | OX_WEAKER_DEVICES;
+    works->weaker = OX_WEAKER_UID | OX_WEAKER_DEVICES;
+    if (ox_user_has_groups())
+        works->weaker |= OX_WEAKER_GROUPS;
     if (ox_landlock_holds(OX_WALL_SIGNALS) != 0)
         works->holds |= OX_WHOLE_TREE_KILL | OX_NEIGHBOURS;
-    else
-        ox_works_lack(works, OX_STAGE_LANDLOCK, -ENOTSUP,
-                      "this kernel's Landlock does not keep signals between processes of one user",
-                      "use Linux 6.12 or later, or level 'namespaces'");
-    return add_cgroups(works, ret_problem);
+    return ox_works_open_cgroups(works, ret_problem);
 }
 
 /* --- beginning a cell ------------------------------------------------------------------------- */

@@ -37,7 +37,7 @@ static int open_parent(const char *below, int *ret_parent)
     else if (what.st_uid != geteuid() || (what.st_mode & (S_IWGRP | S_IWOTH)) != 0)
         r = -EPERM;
     else if ((mount.f_flag & ST_NOEXEC) != 0)
-        r = -EACCES;
+        r = -ENOEXEC;
     if (r < 0)
         ox_close(&fd);
     else

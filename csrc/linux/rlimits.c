@@ -28,6 +28,7 @@ static uint64_t most[RLIM_NLIMITS];
 /* Processes with the uid of plugins that are none: the warden, where it has no other. NONE: there is
  * no telling how many. */
 static uint64_t beside;
+static int stands_in;
 
 static void clamp(struct ox_wire_rlimit *limit)
 {
@@ -44,6 +45,12 @@ void ox_rlimits_stand_in(int64_t memory_bytes, int shares_uid, int counts_strang
             fixed[i].soft = fixed[i].hard = (uint64_t)memory_bytes;
     }
     beside = counts_strangers ? NONE : shares_uid ? 1 : 0;
+    stands_in = memory_bytes >= 0;
+}
+
+int ox_rlimits_stands_in(void)
+{
+    return stands_in;
 }
 
 int ox_rlimits_fix(void)

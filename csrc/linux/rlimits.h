@@ -7,6 +7,9 @@
 /* Set what every run inherits; remember how far the rest may go. Before the first launch. */
 int ox_rlimits_fix(void);
 
+/* 1: RLIMIT_DATA stands in for a memory limit of the tree. */
+int ox_rlimits_stands_in(void);
+
 /* Before that, where a cgroup or an own uid is missing: the memory of each process (RLIMIT_DATA, as
  * runtimes reserve address space that they never use; -1: no bound), and that the warden counts as
  * one of the plugin's processes. counts_strangers: RLIMIT_NPROC would count what others do with that

@@ -64,8 +64,13 @@ static long read_setting(const char *path)
     return size <= 0 ? -1 : strtol(text, NULL, 10);
 }
 
+const char *const ox_user_filter_remedy =
+    "give the container a seccomp profile of its own (docker run --security-opt seccomp=FILE) that "
+    "is the engine's with unshare, clone, setns, mount, umount2, pivot_root, open_tree, move_mount, "
+    "fsopen, fsconfig and fsmount allowed: docs/machines.md";
+
 /* Linux says so in /proc/self/status since 4.9. */
-static int is_filtered(void)
+int ox_user_is_filtered(void)
 {
     char text[4096];
     const char *line;
@@ -112,11 +117,10 @@ static struct reason find_reason(int errnum)
     if (errnum == EINVAL || errnum == ENOSYS)
         return (struct reason){ "this kernel has no user namespaces",
                                 "use a kernel with CONFIG_USER_NS, or run as root" };
-    if (is_filtered())
+    if (ox_user_is_filtered())
         return (struct reason){
             "a system call filter around this process, as containers have it, refuses namespaces",
-            "give the container a seccomp profile that allows unshare, clone and mount, for instance "
-            "docker run --security-opt seccomp=unconfined, or take level 'landlock'"
+            ox_user_filter_remedy
         };
     return (struct reason){
         "namespaces are refused to this user (in a chroot, or by a security module)",
@@ -241,9 +245,9 @@ static int map_ids(struct ox_user *user, uint32_t gid, int mapped)
     return r < 0 ? r : map_one("/proc/self/gid_map", gid);
 }
 
-/* A supplementary group beside the one that we have anyway. */
-static int has_other_groups(gid_t own)
+int ox_user_has_groups(void)
 {
+    gid_t own = getegid();
     static gid_t groups[65536]; /* NGROUPS_MAX */
     int count = getgroups(sizeof(groups) / sizeof(groups[0]), groups);
 
@@ -275,7 +279,7 @@ int ox_user_enter(struct ox_user *ret_user, struct ox_problem *ret_problem)
 {
     struct ox_user user = { .is_own = 1, .uid = geteuid() };
     gid_t gid = getegid();
-    int groups = has_other_groups(gid);
+    int groups = ox_user_has_groups();
     int go = -1, mapped = 0, r;
     pid_t outside = -1;
 

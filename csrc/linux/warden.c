@@ -149,15 +149,19 @@ struct tree {
     pid_t leader; /* 0 once reaped */
     int status;
     int strays;
-    int empty; /* the kernel said: no child left */
+    int empty;         /* the kernel said: no child left */
+    uint32_t peak_kib; /* the most that one of them had, where that is of interest */
 };
 
 /* Reap whatever has ended. */
 static void reap(struct tree *tree)
 {
+    int counts = ox_rlimits_stands_in();
+
     for (;;) {
+        struct rusage usage = { .ru_maxrss = 0 };
         int status;
-        pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
+        pid_t pid = wait4(-1, &status, WNOHANG | __WALL, counts ? &usage : NULL);
 
         if (pid == 0)
             return;
@@ -168,6 +172,8 @@ static void reap(struct tree *tree)
             tree->empty = 1;
             return;
         }
+        if (usage.ru_maxrss > (long)tree->peak_kib)
+            tree->peak_kib = (uint32_t)usage.ru_maxrss;
         if (pid == tree->leader) {
             tree->leader = 0;
             tree->status = status;
@@ -299,6 +305,7 @@ static void serve_one(int socket, int oom_score, int signals, size_t size, int *
         supervise(socket, signals, &tree);
     reply.status = tree.status;
     reply.strays = tree.strays;
+    reply.peak_kib = tree.peak_kib;
     if (ox_send(socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
         _exit(0);
     /* Its outputs only now: the host would wake for the end of each pipe, and then for the reply. */

@@ -15,16 +15,19 @@ static void add_rlimit(struct ox_wire_launch *head, int resource, uint64_t soft,
         (struct ox_wire_rlimit){ .resource = resource, .soft = soft, .hard = hard };
 }
 
-static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *spec)
+static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *spec, int is_counted)
 {
     const uint64_t none = (uint64_t)RLIM_INFINITY;
     uint64_t cpu = none;
 
-    /* The tree's CPU time is watched by us. This is the backstop, a quarter and a second later: it
-     * counts ticks, which on a virtual machine run ahead of the time that was really had. Soft
+    /* The tree's CPU time is watched by us where something counts it. This is the backstop then, a
+     * quarter and a second later: it counts ticks, which on a virtual machine run ahead of the time
+     * that was really had. Where nothing does it is all that bounds a process while it runs. Soft
      * below hard, or the signal would be a bare SIGKILL (setrlimit(2)). */
-    if (spec->cpu_ns >= 0)
+    if (spec->cpu_ns >= 0 && is_counted)
         cpu = (uint64_t)((spec->cpu_ns + spec->cpu_ns / 4 + SECOND - 1) / SECOND) + 1;
+    else if (spec->cpu_ns >= 0)
+        cpu = (uint64_t)((spec->cpu_ns + SECOND - 1) / SECOND);
     add_rlimit(head, RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1);
     add_rlimit(head, RLIMIT_NOFILE, spec->open_files < 0 ? none : (uint64_t)spec->open_files,
                spec->open_files < 0 ? none : (uint64_t)spec->open_files);
@@ -34,7 +37,7 @@ static void set_rlimits(struct ox_wire_launch *head, const struct ox_run_spec *s
                spec->processes < 0 ? none : (uint64_t)spec->processes);
 }
 
-int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams)
+int ox_request_send(int socket, const struct ox_run_spec *spec, const int *streams, int is_counted)
 {
     struct ox_wire_launch head = {
         .kind = OX_MESSAGE_LAUNCH,
@@ -47,7 +50,7 @@ int ox_request_send(int socket, const struct ox_run_spec *spec, const int *strea
 
     if (spec->strings_size > OX_STRINGS_MAX || spec->argc + spec->envc > OX_POINTERS_MAX)
         return -E2BIG;
-    set_rlimits(&head, spec);
+    set_rlimits(&head, spec, is_counted);
     return ox_send(socket, &head, sizeof(head), spec->strings, spec->strings_size, fds,
                    spec->broker >= 0 ? 4 : 3);
 }

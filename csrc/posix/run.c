@@ -152,6 +152,7 @@ static int read_report(struct ox_run *run)
         run->outcome.file = report.file;
         run->outcome.status = report.status;
         run->outcome.strays = report.strays;
+        run->outcome.process_peak_bytes = (int64_t)report.peak_kib * 1024;
         run->outcome.emptied = 1;
         run->outcome.apart = report.processor >= 0 && report.processor != run->processor;
     } else {

@@ -144,7 +144,7 @@ int ox_run_start(const struct ox_cell *cell, const struct ox_run_spec *spec,
     /* Both under the same deadline: the wall limit covers what is put in. */
     r = spec->files < 0 ? 0 : ox_request_put(run->socket, spec->files);
     if (r == 0)
-        r = ox_request_send(run->socket, spec, theirs);
+        r = ox_request_send(run->socket, spec, theirs, run->oom >= 0);
     /* A dead warden: the cell was lost before this run began, nothing ran. */
     if (r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE)
         stage = OX_STAGE_WARDEN;

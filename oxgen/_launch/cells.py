@@ -37,6 +37,8 @@ class Tenancy:
     filter: bytes = b""
     #: ``enum ox_notes``: which calls wait for the answer of who watches.
     notes: int = 0
+    #: Whether a limit of the disk was asked for. Where it was not, that of memory bounds it anyhow.
+    disk_is_bound: bool = True
 
     @classmethod
     def of(
@@ -62,6 +64,7 @@ class Tenancy:
             opened,
             filter,
             notes,
+            limits.disk_bytes is not None,
         )
 
 

@@ -99,7 +99,17 @@ class Channel:
         if r < 0:
             if error.errnum in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
                 raise GoneError(error.errnum)
-            raise refusals.of_cell(stage_name(error.stage), error.errnum)
+            raise refusals.of_cell(stage_name(error.stage), error.errnum, self.level)
+
+    def try_cell(self, recipe: Recipe) -> bool:
+        """Make a cell and let it go; whether it could be made. Nothing else may be under way."""
+        native, error = no_cell(), ffi.new("struct ox_error *")
+        with contextlib.ExitStack() as opened:
+            spec, kept = cell_spec(recipe, opened)
+            made = bool(lib.ox_cell_create(self.start(), spec, _START_MS, native, error) == 0)
+            del kept
+        lib.ox_cell_forget(native)
+        return made
 
     def answers(self) -> Iterator[Answer]:
         """Yield the answers that have come; raises ``GoneError`` when there will be no more."""
@@ -114,7 +124,7 @@ class Channel:
                 return
             failure = None
             if error.stage != lib.OX_STAGE_NONE:
-                failure = refusals.of_cell(stage_name(error.stage), error.errnum)
+                failure = refusals.of_cell(stage_name(error.stage), error.errnum, self.level)
             yield Answer(sequence[0], native, failure)
 
     def destroy(self, cell: Cell) -> None:

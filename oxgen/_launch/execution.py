@@ -152,6 +152,8 @@ class Execution:
             status=None if outcome.lost else outcome.status,
             cpu_seconds=outcome.cpu_ns / 1e9,
             oom_kills=outcome.oom_kills,
+            is_counted=lease.cell.native.oom >= 0,
+            process_peak_bytes=outcome.process_peak_bytes,
         )
         returncode, termination = ends.classify(facts, plan.limits)
         # After an out-of-memory kill the kernel may take a while to give the memory back.

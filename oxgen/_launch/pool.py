@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import LaunchError, OxgenError, UsageError
+from ..errors import LaunchError, OxgenError, UnsupportedError, UsageError
 from ..limits import MIB
 from . import refusals
 from .apart import run_apart
@@ -352,16 +352,26 @@ class Pool:
         making.deadline = time.monotonic() + _CELL_SECONDS
         tenancy = making.recipe.tenancy
         try:
-            channel, better = self._channels.start(tenancy.demand.level)
+            channel, better = self._channels.start(
+                tenancy.demand.level, system=making.recipe.program.needed.system
+            )
             making.channel = channel
             making.confinement = confinement(tenancy, channel.native, better)
             channel.request(making.recipe, sequence)
         except OxgenError as refused:
             self._fail(sequence, refused)
 
-    def _fail_or_retry(self, sequence: int, failure: OxgenError) -> None:
-        """A file that was replaced on its way into the cell costs one more try, not the run."""
+    def _fail_or_retry(self, channel: Channel, sequence: int, failure: OxgenError) -> None:
+        """A file that was replaced on its way into the cell costs one more try, not the run; and
+        what the machine refuses at one level is tried at the next."""
         making = self.stock.making.get(sequence)
+        if (
+            making is not None
+            and isinstance(failure, UnsupportedError)
+            and self._channels.falls(channel, making.recipe, failure)
+        ):
+            self._send(sequence)
+            return
         gone = isinstance(failure, LaunchError) and failure.errno == errno.ENOENT
         if making is None or not gone or making.tries >= _TRIES:
             self._fail(sequence, failure)
@@ -374,6 +384,9 @@ class Pool:
             self._send(sequence)  # which opens by their paths whatever else is mounted
 
     def _fail(self, sequence: int, failure: OxgenError) -> None:
+        making = self.stock.making.get(sequence)
+        if making is not None and isinstance(failure, UnsupportedError):
+            failure = self._channels.advised(failure, making.recipe)
         with self.lock:
             ticket = self.stock.dropped(sequence)
             if ticket is not None:
@@ -381,7 +394,7 @@ class Pool:
 
     def _deliver(self, channel: Channel, answer: Answer) -> None:
         if answer.failure is not None:
-            self._fail_or_retry(answer.sequence, answer.failure)
+            self._fail_or_retry(channel, answer.sequence, answer.failure)
             return
         with self.lock:
             making = self.stock.making.pop(answer.sequence, None)

@@ -9,14 +9,20 @@ from ..errors import USED_UP, LaunchError, LostError, UnsupportedError
 
 __all__ = ["again", "apparmor_profile", "of_cell", "of_launcher"]
 
+#: What a container's seccomp profile has to allow; csrc/linux/user.c says the same.
+_PROFILE = (
+    "give the container a seccomp profile of its own (docker run --security-opt seccomp=FILE) that"
+    " is the engine's with unshare, clone, setns, mount, umount2, pivot_root, open_tree,"
+    " move_mount, fsopen, fsconfig and fsmount allowed: docs/machines.md"
+)
+
 #: (stage, property that is not enforced, cause, remedy). Stages that are not listed are faults of a
 #: launch, not of the machine.
 _CELL = {
     "clone": (
         ("filesystem", "network", "whole_tree_kill", "neighbours"),
-        "the kernel refuses new user, pid, mount, network, ipc and uts namespaces",
-        "run as root outside a container, or give the container CAP_SYS_ADMIN and a seccomp profile"
-        " that allows clone with namespaces; check user.max_user_namespaces and"
+        "new user, pid, mount, ipc and uts namespaces are refused (clone)",
+        "run as root outside of a container; check user.max_*_namespaces (sysctl) and"
         " kernel.apparmor_restrict_unprivileged_userns",
     ),
     "id_map": (
@@ -54,7 +60,8 @@ _CELL = {
         ("filesystem",),
         "a private /proc cannot be mounted, as parts of the host's own are covered",
         "run outside a container, or with an unmasked /proc"
-        " (docker --security-opt systempaths=unconfined); runtime 'static' does not need it",
+        " (docker --security-opt systempaths=unconfined, Kubernetes procMount: Unmasked); a static"
+        " program (runtime 'static') needs none",
     ),
     "propagation": (("filesystem",), "mounts cannot be made private", ""),
     "root": (
@@ -62,6 +69,8 @@ _CELL = {
         "a tmpfs cannot be mounted in a new user namespace",
         "on Ubuntu 23.10 and later allow it for the launcher's path with an AppArmor profile",
     ),
+    "program": (("filesystem",), "the program cannot be mounted (open_tree)", ""),
+    "tree": (("filesystem",), "what the runtime needs cannot be mounted (open_tree)", ""),
     "pivot": (
         ("filesystem",),
         "the old root cannot be left (pivot_root)",
@@ -108,6 +117,18 @@ _MACHINE = frozenset(
 )
 
 
+#: Of those, the ones that will be the same the next time.
+_LASTING = _MACHINE - {errno.ENOSPC, errno.EUSERS, errno.ENOENT, errno.EAGAIN, errno.EBUSY}
+#: Stages of cells with namespaces whose failure says nothing of cells without.
+_OF_NAMESPACES = frozenset(
+    {
+        *("clone", "id_map", "cgroup_namespace", "propagation", "root", "pivot"),
+        *("dev", "proc", "program", "tree"),
+    }
+)
+#: Of those, the ones that only programs with a /proc and a /dev meet.
+_OF_SYSTEM = frozenset({"dev", "proc"})
+
 #: Somebody ended the launcher process, or kept it from running.
 _ENDED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT})
 
@@ -150,8 +171,31 @@ def of_launcher(
     return LaunchError(stage, number, cause, remedy=remedy)
 
 
-def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
-    """A cell could not be made."""
+def is_lasting(failure: UnsupportedError) -> bool:
+    """Whether this machine refuses cells with namespaces, today and tomorrow."""
+    return failure.stage in _OF_NAMESPACES and failure.errno in _LASTING
+
+
+def is_of_system(failure: UnsupportedError) -> bool:
+    """Whether it refuses them to programs alone that need /proc and /dev."""
+    return failure.stage in _OF_SYSTEM
+
+
+def _is_filtered() -> bool:
+    """Whether a system call filter is on this process: a container's, or a service's."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            return "\nSeccomp:\t2\n" in status.read()
+    except OSError:
+        return False
+
+
+def _of_filter(stage: str, number: int) -> bool:
+    return number == errno.EPERM and stage in _OF_NAMESPACES - _OF_SYSTEM and _is_filtered()
+
+
+def of_cell(stage: str, number: int, level: str = "namespaces") -> LaunchError | UnsupportedError:
+    """A cell of this level could not be made."""
     if stage == "seccomp" and number == errno.EBUSY:
         # A process has one listener, and only a watched cell insists on its own.
         return UnsupportedError(
@@ -161,8 +205,15 @@ def of_cell(stage: str, number: int) -> LaunchError | UnsupportedError:
             errno=number,
             stage=stage,
         )
-    if stage in _CELL and number in _MACHINE:
+    if stage in ("program", "tree"):
+        of_machine = level == "namespaces" and number == errno.EPERM  # else a fault of that file
+    else:
+        of_machine = stage in _CELL and number in _MACHINE
+    if of_machine:
         missing, cause, remedy = _CELL[stage]
+        if level == "namespaces" and _of_filter(stage, number):
+            cause = f"a system call filter around this process refuses a step: {cause}"
+            remedy = _PROFILE
         return UnsupportedError(
             missing, f"{cause} ({os.strerror(number)})", remedy, errno=number, stage=stage
         )

@@ -15,7 +15,14 @@ import click
 from ..errors import OxgenError
 from ..sandbox import Runtime
 from .chart import ChartFile, ChartName
-from .options import Seconds, limit_options, limits_from, runtime_option
+from .options import (
+    Seconds,
+    confinement_options,
+    limit_options,
+    limits_from,
+    runtime_option,
+    sandbox_from,
+)
 from .outcome import advice_for
 from .program import NO, never_ran_status
 from .status import cancellable
@@ -23,6 +30,7 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..limits import Limits
+    from ..sandbox import Sandbox
     from .measure import Confined
     from .report import Report
 
@@ -110,6 +118,7 @@ def _concurrency_of(ctx: click.Context, param: click.Parameter, value: str) -> t
 )
 @limit_options(defaults=True)
 @runtime_option
+@confinement_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD ARGS]")
 @click.pass_context
 def bench(
@@ -137,7 +146,7 @@ def bench(
     _check_words(ctx, command, unconfined, runtime)
     plan = _Plan(
         command=command,
-        runtime=runtime,
+        box=sandbox_from(ctx, runtime=runtime),
         limits=limits_from(ctx),
         seconds=seconds,
         concurrency=concurrency,
@@ -183,7 +192,7 @@ class _Plan:
     """What is to be measured."""
 
     command: tuple[str, ...]  # empty: the built-in program
-    runtime: Runtime
+    box: Sandbox
     limits: Limits
     seconds: float
     concurrency: tuple[int, ...]
@@ -218,7 +227,6 @@ def _measure(plan: _Plan) -> Report:
 
 def _set_up(plan: _Plan, stack: contextlib.ExitStack) -> _Stage:
     from .._launch import Launcher
-    from ..sandbox import Sandbox
     from .measure import Confined
     from .static_elf import is_supported, tiny_programs
 
@@ -234,8 +242,7 @@ def _set_up(plan: _Plan, stack: contextlib.ExitStack) -> _Stage:
     for reuse in plan.reuses:
         launcher = Launcher(cells=max(plan.concurrency), reuse=reuse)  # type: ignore[arg-type]
         stack.enter_context(launcher)
-        box = Sandbox(runtime=plan.runtime)
-        stage.pools[reuse] = Confined(stage.words, box, plan.limits, launcher)
+        stage.pools[reuse] = Confined(stage.words, plan.box, plan.limits, launcher)
     return stage
 
 

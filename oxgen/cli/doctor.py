@@ -14,6 +14,7 @@ import click
 from ..errors import IntegrityError
 from ..result import Confinement
 from .options import trust_root_option
+from .outcome import in_options
 from .program import NO
 from .terminal import PROGRAM, print_table
 from .trust import locate
@@ -56,7 +57,7 @@ def doctor(ctx: click.Context, trust_root: str | None, as_json: bool) -> None:
         _kernel(),
         *_confinement(_default(levels)),
         *_each_level(levels),
-        *_settings(),
+        *_settings(levels),
         _uids(),
         _trust_root(trust_root),
     ]
@@ -85,8 +86,9 @@ def _as_object(
                 "limits": box.limits,
                 "enforced": list(box.enforced),
                 "missing": list(box.missing),
+                "weaker": list(box.weaker),
                 "cause": box.cause,
-                "remedy": box.remedy,
+                "remedy": in_options(box.remedy, "run"),
             }
             for name, box in levels.items()
         },
@@ -161,14 +163,19 @@ def _confinement(box: Confinement) -> list[_Check]:
             name="level",
             state="no",
             detail=box.cause or "no level of isolation can be had here",
-            remedy=box.remedy,
+            remedy=in_options(box.remedy, "run"),
         )
         return [level, *(_Check(name=name, state="no", detail="missing") for name in box.missing)]
     return [
         _Check(name="level", state="yes", detail=f"{box.level}, limits held by {box.limits}"),
         *(_Check(name=name, state="yes", detail="enforced") for name in box.enforced),
         *(
-            _Check(name=name, state="no", detail=box.cause or "missing", remedy=box.remedy)
+            _Check(
+                name=name,
+                state="no",
+                detail=box.cause or "missing",
+                remedy=in_options(box.remedy, "run") or f"--enforce-except {name} runs without",
+            )
             for name in box.missing
         ),
     ]
@@ -177,30 +184,28 @@ def _confinement(box: Confinement) -> list[_Check]:
 def _each_level(levels: dict[str, Confinement]) -> Iterator[_Check]:
     """One line for each level: none of them makes the machine unhealthy, the default may."""
     for name, box in levels.items():
+        weaker = f"; weaker: {', '.join(box.weaker)} (docs/architecture.md)" if box.weaker else ""
         if _is_whole(box):
-            yield _Check(name=f"level {name}", state="yes", detail="holds all that is asked for")
-        elif box.level is None:
-            yield _Check(
-                name=f"level {name}",
-                state="note",
-                detail=f"cannot be had: {box.cause}",
-                remedy=box.remedy,
-            )
+            detail = f"holds all that is asked for{weaker}"
+            yield _Check(name=f"level {name}", state="yes", detail=detail)
+            continue
+        remedy = in_options(box.remedy, "run")
+        if box.level is None:
+            detail = f"cannot be had: {box.cause}"
         else:
-            yield _Check(
-                name=f"level {name}",
-                state="note",
-                detail=f"does not hold {', '.join(box.missing)}: {box.cause}",
-                remedy=box.remedy
-                or "--enforce best-effort, or --enforce-except PROPERTY, runs without",
-            )
+            detail = f"does not hold {', '.join(box.missing)}: {box.cause}{weaker}"
+            waiving = " ".join(f"--enforce-except {one}" for one in box.missing)
+            without = f"--level {name} {waiving} runs without"
+            remedy = f"{remedy}; or {without}" if remedy else without
+        yield _Check(name=f"level {name}", state="note", detail=detail, remedy=remedy)
 
 
-def _settings() -> Iterator[_Check]:
+def _settings(levels: dict[str, Confinement]) -> Iterator[_Check]:
     from .. import _launch
     from ..machine import settings
 
-    for one in settings(launcher=_launch.EXECUTABLE):
+    counts = any("memory_tree" in box.enforced for box in levels.values())
+    for one in settings(launcher=_launch.EXECUTABLE, has_cgroup=counts):
         way = f" (in the way of level {', '.join(one.hinders)})" if one.hinders else ""
         yield _Check(name=one.name, state="note", detail=one.found + way, remedy=one.remedy)
 

@@ -20,7 +20,8 @@ from ..errors import LaunchError, UnsupportedError
 from ..limits import Limits
 from ..request import Request
 from ..result import signal_name
-from .static_elf import CONFINED
+from ..sandbox import Enforce
+from .static_elf import CONFINED, OF_USER_NAMESPACE
 
 if TYPE_CHECKING:
     from .._launch import Launcher
@@ -137,11 +138,14 @@ def check_confinement(command: Confined, probe: str | None) -> Confinement:
     """Launch the command once and return what confines it; refuse a pool that does not confine.
 
     ``probe`` is the program of ``static_elf`` that asks the kernel from inside a cell of the same
-    pool; None where there is none for this machine. Raises ``UnsupportedError``.
+    pool; None where there is none for this machine. What the sandbox waives may be missing. Raises
+    ``UnsupportedError``.
     """
     box = command.complete().confinement
+    policy = command.sandbox
+    waived = box.missing if policy.enforce is Enforce.BEST_EFFORT else policy.enforce_except
     lacking = tuple(name for name in _REQUIRED if name not in box.enforced)
-    missing = tuple(dict.fromkeys((*box.missing, *lacking)))
+    missing = tuple(name for name in dict.fromkeys((*box.missing, *lacking)) if name not in waived)
     if box.level is None or missing:
         raise _not_confined(missing, f"its cells are without {', '.join(missing) or 'a level'}")
     if probe is not None:
@@ -155,12 +159,14 @@ def check_confinement(command: Confined, probe: str | None) -> Confinement:
         )
         found = replace(command, words=(probe,), limits=limits).complete()
         status = found.termination.exit_code
-        if status != CONFINED:
+        ignored = 0 if box.level == "namespaces" else OF_USER_NAMESPACE
+        wanted = CONFINED & ~ignored
+        if status is None or status & ~ignored != wanted:
             said = ended_otherwise(found) if status is None else f"exit status {status:#04x}"
             raise _not_confined(
                 ("syscalls", "neighbours"),
                 "a probe in it has no system call filter, no no_new_privs or not the uid 65534"
-                f" ({said}, wanted {CONFINED:#04x})",
+                f" ({said}, wanted {wanted:#04x})",
             )
     return box
 

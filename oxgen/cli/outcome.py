@@ -8,7 +8,7 @@ import re
 import select
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -22,7 +22,7 @@ from .terminal import PROGRAM, say
 if TYPE_CHECKING:
     from ..result import Completed, Termination
 
-__all__ = ["advice_for", "cancelled", "ended_by", "finish", "never_ran"]
+__all__ = ["advice_for", "cancelled", "ended_by", "finish", "in_options", "never_ran"]
 
 _LIMIT_OPTIONS = {
     "timeout": "--wall-limit",
@@ -119,21 +119,37 @@ def advice_for(surface: str) -> Iterator[None]:
     try:
         yield
     except (LaunchError, UnsupportedError) as exc:
-        for pattern, words in _ADVICE[surface]:
-            exc.remedy = re.sub(pattern, words, exc.remedy)
+        exc.remedy = in_options(exc.remedy, surface)
         raise
 
 
-_LEVEL = (r"use level '(\w+)'.*", r"use --level \1, or leave --level out")
-_ADVICE = {
+def in_options(remedy: str, surface: str) -> str:
+    """A remedy written for Python, in words that this command line can say."""
+    for pattern, words in _ADVICE[surface]:
+        remedy = re.sub(pattern, words, remedy)
+    return remedy
+
+
+def _waiver(match: re.Match[str]) -> str:
+    return " ".join(f"--enforce-except {name}" for name in re.findall(r"\w+", match[1]))
+
+
+#: What every command with ``confinement_options`` can say.
+_CONFINEMENT: tuple[tuple[str, Any], ...] = (
+    (r'level="(\w+)", (?=enforce_except)', r"--level \1 "),
+    (r'level="(\w+)"', r"--level \1"),
+    (r"enforce_except=\(([^)]*)\)", _waiver),
+)
+_ADVICE: dict[str, tuple[tuple[str, Any], ...]] = {
     "run": (
-        _LEVEL,
+        *_CONFINEMENT,
         (r"runtime '(\w+)'", r"--runtime \1"),
         ("raise disk_bytes, and memory_bytes", "raise --disk-limit, and --memory-limit"),
         ("give its content as bytes", "copy what is in it to a file that stays as it is"),
     ),
-    "plugin": ((r"runtime '(\w+)'", r'"runtime": "\1" in its manifest'),),
+    "plugin": (*_CONFINEMENT, (r"runtime '(\w+)'", r'"runtime": "\1" in its manifest')),
     "file": (
+        *_CONFINEMENT,
         (
             r"; or use runtime 'python' .*",
             ", or #!/usr/bin/env python3 if it is Python; in a plugin folder the manifest can say"

@@ -17,11 +17,20 @@ from typing import Final
 
 from ..errors import UnsupportedError, UsageError
 
-__all__ = ["CONFINED", "TinyPrograms", "image", "is_supported", "tiny_programs"]
+__all__ = [
+    "CONFINED",
+    "OF_USER_NAMESPACE",
+    "TinyPrograms",
+    "image",
+    "is_supported",
+    "tiny_programs",
+]
 
 #: What the probe exits with where it is confined: 0x10 it ran to its end, 0x40 its uid is 65534,
 #: 0x08 no_new_privs is set, 0x02 seccomp is in filter mode. An error of a system call sets 0x80.
 CONFINED: Final = 0x10 | 0x40 | 0x08 | 0x02
+#: Of these, what only a user namespace makes so: without one a cell has another uid.
+OF_USER_NAMESPACE: Final = 0x40
 
 _X86_64_EXIT: Final = (
     "31 ff"  # xor edi, edi

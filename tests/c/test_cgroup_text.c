@@ -59,6 +59,24 @@ static int test_an_unmounted_hierarchy_is_named(void)
     return 0;
 }
 
+/* In one order for all of them, with the controllers that share a hierarchy, at a place that can be
+ * made. */
+static int test_unmounted_hierarchies_of_version_1_are_named(void)
+{
+    struct ox_cgroup_place places[OX_CONTROLLERS];
+    struct ox_cgroup_problem problem = { "", "" };
+
+    CHECK_EQUAL(ask("5:pids:/a\n4:memory:/\n3:cpu,cpuacct:/\n0::/\n",
+                    "22 1 0:20 / /proc rw - proc proc rw\n", places, &problem),
+                -ENOENT);
+    CHECK(strstr(problem.remedy, "mkdir -p /run/cgroup/memory && mount -t cgroup -o memory ") !=
+          NULL);
+    CHECK(strstr(problem.remedy, "mount -t cgroup -o pids ") != NULL);
+    CHECK(strstr(problem.remedy, "mount -t cgroup -o cpu,cpuacct ") != NULL);
+    CHECK(strstr(problem.remedy, "/sys/fs/cgroup") == NULL);
+    return 0;
+}
+
 static int test_a_cgroup_outside_of_the_mount_is_named(void)
 {
     struct ox_cgroup_place places[OX_CONTROLLERS];
@@ -181,6 +199,7 @@ int main(int argc, char **argv)
     static const struct check_test tests[] = {
         TEST(test_a_kernel_without_a_controller_is_named),
         TEST(test_an_unmounted_hierarchy_is_named),
+        TEST(test_unmounted_hierarchies_of_version_1_are_named),
         TEST(test_a_cgroup_outside_of_the_mount_is_named),
         TEST(test_what_lies_over_the_mount_is_not_taken_for_it),
         TEST(test_hostile_lines_do_no_harm),

@@ -31,6 +31,17 @@ def test_each_level_is_tried_and_says_what_it_holds(ctl) -> None:
         assert all(missing in check["detail"] for missing in level["missing"] if level["available"])
 
 
+def test_what_is_weaker_is_shown(ctl) -> None:
+    report = json.loads(ctl("doctor", "--json").stdout)
+    checks = {check["name"]: check["detail"] for check in report["checks"]}
+    for name, level in report["levels"].items():
+        assert isinstance(level["weaker"], list)
+        if level["available"]:
+            shown = f"weaker: {', '.join(level['weaker'])}" if level["weaker"] else ""
+            assert shown in checks[f"level {name}"]
+            assert ("weaker" in checks[f"level {name}"]) == bool(shown)
+
+
 def test_a_level_that_lacks_something_is_no_fault_where_the_default_is_whole(ctl) -> None:
     report = json.loads(ctl("doctor", "--json").stdout)
     default = any(

@@ -33,7 +33,7 @@ import oxgen
 from oxgen._launch import channel
 arguments = sys.argv[1:]
 
-def drop(uid, directory):
+def drop(uid, directory, prepare=None):
     # After the imports: the interpreter may lie where only root can read.
     import psutil, socket, oxgen._launch.interpreter
     from oxgen._launch.program import open_program
@@ -44,6 +44,8 @@ def drop(uid, directory):
     os.environ["XDG_RUNTIME_DIR"] = directory + "/run"
     os.mkdir(directory + "/run", 0o700)
     os.chown(directory + "/run", uid, uid)
+    if prepare is not None:
+        prepare(directory + "/run")
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
@@ -98,10 +100,12 @@ def contained(
     cgroups: bool = True,
     capabilities: list[str] | None = None,
     refused: tuple[str, ...] = (),
+    masked: bool = False,
 ) -> Any:
     """Run a host with an ordinary container's capabilities; return what it says.
 
-    ``refused`` are rules for a filter around it (tests/core/refusing.c): ``unshare=1``.
+    ``refused`` are rules for a filter around it (tests/core/refusing.c): ``unshare=1``. ``masked``:
+    a part of its /proc is covered, as container engines do.
     """
     kept = CONTAINER if capabilities is None else capabilities
     # Directories of cells are its own, and so are locks: uids count in its own pid namespace.
@@ -110,6 +114,11 @@ def contained(
     bound = "".join(f",+{name}" for name in kept)
     command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"]
     command += ["sh", "-c", f'{hidden}exec "$@"', "sh"]
+    if masked:
+        command[-2] = (
+            "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && "
+            + command[-2]
+        )
     if refused:
         source = programs.ROOT / "tests" / "core" / "refusing.c"
         command += [str(programs.build_c("refusing", sources=[source])), *refused, "--"]

@@ -75,11 +75,15 @@ CASES = [
     ("store", "move_mount", 0, "static"),
     ("store", "pivot_root", 0, "static"),
     ("store", "umount2", 0, "static"),
-    ("program", "setns", 0, "private"),
-    ("program", "open_tree", 0, "private"),
+    ("store", "open_tree", 0, "static"),
+    ("store", "setns", 0, "static"),
+    ("store", "setns", 1, "static"),
+    ("store", "chroot", 0, "static"),
+    ("program", "setns", 2, "private"),
+    ("program", "open_tree", 1, "private"),
     ("cgroup_base", "cgroup_base_open", 0, "static"),
-    ("program", "open_tree", 0, "static"),
-    ("tree", "open_tree", 1, "dynamic"),
+    ("program", "open_tree", 1, "static"),
+    ("tree", "open_tree", 2, "dynamic"),
     ("cgroup", "cgroup_create", 0, "static"),
     ("clone", "socketpair", 0, "static"),
     ("clone", "raw_clone", 0, "static"),
@@ -90,7 +94,7 @@ CASES = [
     ("cell_ids", "setresgid", 0, "static"),
     ("cell_ids", "setresuid", 0, "static"),
     ("clone", "unshare", 2, "static"),
-    ("clone", "setns", 0, "static"),
+    ("clone", "setns", 2, "static"),
     ("cgroup_namespace", "unshare", 3, "static"),
     ("hostname", "sethostname", 0, "static"),
     ("propagation", "mount", 3, "static"),
@@ -114,7 +118,7 @@ CASES = [
     ("oom_score", "pwrite", 0, "static"),
     ("fork", "clone", 2, "static"),
     ("session", "setsid", 0, "static"),
-    ("chroot", "chroot", 0, "dynamic"),
+    ("chroot", "chroot", 1, "dynamic"),
     ("gid", "setresgid", 1, "static"),
     ("uid", "setresuid", 1, "static"),
     ("policy", "sched_setscheduler", 1, "static"),
@@ -124,6 +128,8 @@ CASES = [
 
 #: The same for stages whose calls are too many to count by hand: the number is found by trying.
 SEARCHED = [
+    ("program", "setns", "private"),
+    ("clone", "setns", "static"),
     ("proc", "mount", "dynamic"),
     ("seal", "mount", "static"),
     ("streams", "dup2", "static"),
@@ -138,7 +144,7 @@ SEARCHED = [
 #: collects.
 FILES = [
     ("clone", 2, 3),
-    ("chroot", 0, 1),
+    ("chroot", 1, 2),
     ("setresgid", 1, 2),
     ("setresuid", 1, 2),
 ]
@@ -294,7 +300,7 @@ def test_files_that_cannot_be_collected_are_reported_by_name(
 def test_a_launcher_that_cannot_come_home_ends(
     with_launcher: object, programs: dict[str, str]
 ) -> None:
-    with_launcher("setns", 1, errno.EXDEV)  # type: ignore[operator]
+    with_launcher("setns", 3, errno.EXDEV)  # type: ignore[operator]
     failed = attempt(programs["static"])
     assert (getattr(failed, "stage", None), getattr(failed, "errno", None)) == (
         "clone",

@@ -84,7 +84,7 @@ except oxgen.UnsupportedError as refused:
 """
     missing, message = contained(text, place / "dweller")
     assert missing == ["disk"]
-    assert "enforce-except disk" in message
+    assert 'enforce_except=("disk",)' in message
 
 
 def test_without_a_needed_capability_the_refusal_names_it(place: Path) -> None:

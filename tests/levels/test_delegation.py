@@ -34,7 +34,8 @@ words = sys.argv[1:]
 try:
     done = oxgen.run(words, capture_output=True, limits=oxgen.Limits(memory_bytes=32 << 20))
 except oxgen.UnsupportedError as refused:
-    print(json.dumps({"missing": refused.missing, "stage": refused.stage}))
+    print(json.dumps({"missing": refused.missing, "stage": refused.stage,
+                      "remedy": refused.remedy}))
 else:
     box = done.confinement
     print(json.dumps({"missing": box.missing, "limits": box.limits, "weaker": box.weaker,
@@ -132,4 +133,16 @@ def test_the_memory_of_the_tree_is_held(
 
 def test_control_without_one_it_is_refused(run_as_user: Callable[..., Any]) -> None:
     seen = run_as_user([], "touch-children", 4, 12)
-    assert seen == {"missing": ["memory_tree", "cpu_tree"], "stage": "cgroup_base"}
+    assert (seen["missing"], seen["stage"]) == (["memory_tree", "cpu_tree"], "cgroup_base")
+
+
+def test_the_remedy_names_cgroups_below_ours_and_gives_none_of_ours_away(
+    run_as_user: Callable[..., Any],
+) -> None:
+    if any((place / "cgroup.controllers").exists() for place in _places()):
+        pytest.skip("needs-cgroup1: version 2 is delegated by systemd")
+    remedy = run_as_user([], "exit", 0)["remedy"]
+    named = remedy.split("for each D of ")[1].split(": ")[0].split()
+    assert [Path(one) for one in named] == _places()
+    assert "mkdir D/oxgen && chown USER D/oxgen" in remedy
+    assert "systemd-run" not in remedy

@@ -108,7 +108,7 @@ def test_what_is_missing_stops_a_run_that_requires_it(
         oxgen.run([str(probe_path), "exit", "0"], capture_output=True)
     assert refused.value.missing == held.missing
     assert refused.value.stage == "cgroup_base"
-    assert "--enforce-except memory_tree" in refused.value.remedy
+    assert 'enforce_except=("memory_tree", ' in refused.value.remedy
 
 
 def test_a_limit_of_none_is_not_asked_for(probe_path: Path) -> None:

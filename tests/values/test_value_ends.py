@@ -53,6 +53,50 @@ def test_the_backstop_that_came_a_little_early_is_inferred() -> None:
     assert ended(signal.SIGXCPU, cpu=3.0)[1].reason == "killed"
 
 
+def by_process(
+    status: int, *, cpu: float = 0.0, peak: int = 0, limits: Limits | None = None
+) -> Termination:
+    """How it is judged where no cgroup counts the tree."""
+    facts = Facts(
+        cause="none",
+        status=status,
+        cpu_seconds=cpu,
+        oom_kills=0,
+        is_counted=False,
+        process_peak_bytes=peak,
+    )
+    return classify(facts, limits or Limits(cpu_seconds=5, memory_bytes=64 << 20))[1]
+
+
+@pytest.mark.parametrize("status", [exited(1), signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_bad_end_near_the_memory_limit_of_a_process_is_inferred(status: int) -> None:
+    near, far = by_process(status, peak=60 << 20), by_process(status, peak=8 << 20)
+    assert (near.reason, near.certain) == ("memory_limit", False)
+    assert "RLIMIT_DATA" in near.detail and "RLIMIT_DATA" in far.detail
+    assert far.reason == (None if status == exited(1) else "killed")
+
+
+@pytest.mark.parametrize("status", [exited(0), signal.SIGTERM, signal.SIGXFSZ])
+def test_an_end_that_want_of_memory_does_not_bring_says_nothing_of_it(status: int) -> None:
+    end = by_process(status, peak=64 << 20)
+    assert end.reason == (None if status == exited(0) else "killed")
+    assert "RLIMIT_DATA" not in end.detail
+
+
+def test_without_a_memory_limit_nothing_is_said_of_it() -> None:
+    end = by_process(exited(1), peak=64 << 20, limits=Limits(memory_bytes=None))
+    assert (end.reason, end.detail) == (None, "")
+
+
+def test_the_cpu_limit_of_a_process_does_not_speak_of_all_together() -> None:
+    end = by_process(signal.SIGXCPU, cpu=5.01)
+    assert (end.reason, end.certain) == ("cpu_limit", True)
+    assert "one process" in end.detail and "all processes" not in end.detail
+    # It has ended others before, whose time is not known.
+    early = by_process(signal.SIGXCPU, cpu=0.0)
+    assert (early.reason, early.certain) == ("cpu_limit", False)
+
+
 def test_our_own_kill_is_known_by_its_flag() -> None:
     assert ended(signal.SIGKILL, cause="timeout")[1].reason == "timeout"
     assert ended(signal.SIGKILL, cause="cpu", cpu=5.0)[1].reason == "cpu_limit"
