@@ -5,8 +5,8 @@
  * capability over one; their only interface is a loopback that is down. One goes on to another cell
  * if and only if
  *   - no process of its cell is left,
- *   - none of them ever made a socket of another family than AF_UNIX: the Internet families and
- *     netlink leave more than sockets behind (counters, flow labels), which cannot be listed once
+ *   - none of them ever made a socket of another family than AF_UNIX: the Internet families
+ *     leave more than sockets behind (counters, flow labels), which cannot be listed once
  *     and for all. The filter holds such a call until the launcher has taken note of it;
  *   - the kernel counts no socket in it (the first number of /proc/net/sockstat, which sockets in
  *     flight belong to).

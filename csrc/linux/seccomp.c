@@ -55,6 +55,7 @@ enum action {
     SOCKETPAIR_ACTION,
     IOCTL_ACTION,
     FCNTL_ACTION,
+    SETSOCKOPT_ACTION,
     PRCTL_ACTION,
     PERSONALITY_ACTION,
     MKNOD_ACTION,
@@ -185,6 +186,21 @@ static const struct sock_filter code_fcntl[] = {
     ALLOWED,
 };
 
+/* No programs for the kernel: what it compiles them to is memory that no cgroup is charged for, out of
+ * a budget of the whole host (net.core.bpf_jit_limit), and nobody without packet sockets has a use for
+ * them. */
+static const struct sock_filter code_setsockopt[] = {
+    LOAD_ARGUMENT(1),
+    IF_EQUAL(SOL_SOCKET, 0, 5),
+    LOAD_ARGUMENT(2),
+    IF_EQUAL(SO_ATTACH_FILTER, 4, 0),
+    IF_EQUAL(SO_ATTACH_BPF, 3, 0),
+    IF_EQUAL(SO_ATTACH_REUSEPORT_CBPF, 2, 0),
+    IF_EQUAL(SO_ATTACH_REUSEPORT_EBPF, 1, 0),
+    ALLOWED,
+    REFUSED(EPERM),
+};
+
 /* PR_SET_MM rewrites what /proc says about a process; PR_SCHED_CORE can name another one. */
 static const struct sock_filter code_prctl[] = {
     LOAD_ARGUMENT(0), IF_EQUAL(PR_SET_MM, 1, 0), IF_EQUAL(PR_SCHED_CORE, 0, 1), REFUSED(EPERM),
@@ -246,6 +262,7 @@ static const struct leaf leaves[ACTIONS] = {
     [SOCKETPAIR_ACTION] = CODE(code_socketpair),
     [IOCTL_ACTION] = CODE(code_ioctl),
     [FCNTL_ACTION] = CODE(code_fcntl),
+    [SETSOCKOPT_ACTION] = CODE(code_setsockopt),
     [PRCTL_ACTION] = CODE(code_prctl),
     [PERSONALITY_ACTION] = CODE(code_personality),
     [MKNOD_ACTION] = CODE(code_mknod),

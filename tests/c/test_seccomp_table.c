@@ -135,6 +135,9 @@ static uint32_t meaning(const char *action, const uint64_t *args)
     }
     if (strcmp(action, "SOCKETPAIR") == 0)
         return a != 1 ? ERRNO(EAFNOSUPPORT) : c < 2 ? SECCOMP_RET_ALLOW : ERRNO(EPROTONOSUPPORT);
+    if (strcmp(action, "SETSOCKOPT") == 0)
+        return b == 1 && (c == 26 || c == 50 || c == 51 || c == 52) ? ERRNO(EPERM)
+                                                                    : SECCOMP_RET_ALLOW;
     if (strcmp(action, "IOCTL") == 0)
         return b == 0x5412 || b == 0x541c || changes_files(b) ? ERRNO(EPERM) : SECCOMP_RET_ALLOW;
     if (strcmp(action, "FCNTL") == 0)
@@ -152,7 +155,9 @@ static uint32_t meaning(const char *action, const uint64_t *args)
     if (strcmp(action, "SELF") == 0)
         return a == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     if (strcmp(action, "SETPRIORITY") == 0)
-        return a == 0x6f786700 ? ERRNO(EBADRQC) : a == 0 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
+        return a == 0x6f786700    ? ERRNO(EBADRQC)
+               : a == 0 && b == 0 ? SECCOMP_RET_ALLOW
+                                  : ERRNO(EPERM);
     if (strcmp(action, "IOPRIO_SET") == 0)
         return a == 1 && b == 0 ? SECCOMP_RET_ALLOW : ERRNO(EPERM);
     abort();
@@ -195,6 +200,15 @@ static const uint64_t interesting[] = {
     0140000,
     0170000,
     0x3d0f00,
+    25,
+    26,
+    27,
+    49,
+    50,
+    51,
+    52,
+    53,
+    0x10000001a,
     0x6f786700,
     0x6f786701,
     0x16f786700,
