@@ -32,7 +32,7 @@ struct ox_works {
     int proc;  /* the launcher's /proc */
     uint32_t next_id;
     struct ox_plain_base base; /* of cells on disk */
-    int counts_strangers; /* RLIMIT_NPROC of a plugin counts every process of our user */
+    int counts_strangers;      /* RLIMIT_NPROC of a plugin counts every process of our user */
 };
 
 enum ox_cell_state {
