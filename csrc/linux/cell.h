@@ -93,6 +93,9 @@ struct ox_cell_request {
     int notes;
 };
 
+/* A slot in which nothing is made yet. */
+void ox_kept_cell_begin(const struct ox_cell_request *request, struct ox_kept_cell *cell);
+
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and
  * the caller ends it. */
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error);

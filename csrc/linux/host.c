@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../posix/system.h"
 #include "../wire.h"
@@ -85,14 +86,6 @@ static int above_targets(int *fd)
     return 0;
 }
 
-static void say(struct ox_problem *problem, int stage, int r, const char *cause, const char *remedy)
-{
-    memset(problem, 0, sizeof(*problem));
-    problem->error = (struct ox_error){ stage, -r };
-    (void)snprintf(problem->cause, sizeof(problem->cause), "%s: %s", cause, strerror(-r));
-    (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
-}
-
 static int shake_hands(int socket, const struct ox_config *config, int64_t deadline,
                        struct ox_launcher *launcher, struct ox_problem *ret_problem)
 {
@@ -115,19 +108,20 @@ static int shake_hands(int socket, const struct ox_config *config, int64_t deadl
                                              : 0;
     }
     if (r == -EPIPE || r == -ECONNRESET) {
-        say(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher ended before it answered", "");
+        (void)ox_refuse(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher ended before it answered",
+                        "");
         return r;
     }
     if (r == -ETIMEDOUT) {
-        say(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher was stopped, or had no processor",
-            "");
+        (void)ox_refuse(ret_problem, OX_STAGE_HANDSHAKE, r,
+                        "the launcher was stopped, or had no processor", "");
         return r;
     }
     if (r == 0 && (reply.kind != OX_MESSAGE_HELLO || reply.version != OX_WIRE_VERSION))
         r = -EPROTO;
     if (r < 0) {
-        say(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher did not answer",
-            "install oxgen anew, so that extension and launcher come from one build");
+        (void)ox_refuse(ret_problem, OX_STAGE_HANDSHAKE, r, "the launcher did not answer",
+                        "install oxgen anew, so that extension and launcher come from one build");
         return r;
     }
     if (reply.problem.error.stage != OX_STAGE_NONE) {
@@ -157,16 +151,18 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
     if (self < 0) {
         r = -errno;
         if (r == -ENOSYS)
-            say(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open",
-                "use Linux 5.10 or later");
+            (void)ox_refuse(ret_problem, OX_STAGE_LAUNCHER, r, "this kernel has no pidfd_open",
+                            "use Linux 5.10 or later");
         else
-            say(ret_problem, OX_STAGE_LAUNCHER, r, "no descriptor for the host's own process", "");
+            (void)ox_refuse(ret_problem, OX_STAGE_LAUNCHER, r,
+                            "no descriptor for the host's own process", "");
         goto out;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
         setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0) {
         r = -errno;
-        say(ret_problem, OX_STAGE_LAUNCHER, r, "no socket pair", "raise the limit on open files");
+        (void)ox_refuse(ret_problem, OX_STAGE_LAUNCHER, r, "no socket pair",
+                        "raise the limit on open files");
         goto out;
     }
     r = above_targets(&self);
@@ -175,16 +171,17 @@ int ox_launcher_start(const char *path, const struct ox_config *config, int wait
     if (r == 0)
         r = spawn_launcher(path, pair[1], self, &launcher.pid);
     if (r < 0) {
-        say(ret_problem, OX_STAGE_LAUNCHER, r,
-            "the launcher executable of the oxgen package cannot be started",
-            "its file system must not be noexec; if it is damaged, install oxgen anew");
+        (void)ox_refuse(ret_problem, OX_STAGE_LAUNCHER, r,
+                        "the launcher executable of the oxgen package cannot be started",
+                        "its file system must not be noexec; if it is damaged, install oxgen anew");
         goto out;
     }
     ox_close(&pair[1]);
     launcher.pidfd = (int)syscall(SYS_pidfd_open, launcher.pid, 0);
     if (launcher.pidfd < 0) {
         r = -errno;
-        say(ret_problem, OX_STAGE_LAUNCHER, r,
+        (void)ox_refuse(
+            ret_problem, OX_STAGE_LAUNCHER, r,
             r == -ESRCH ? "the launcher ended at once" : "no descriptor for the launcher", "");
         goto out;
     }

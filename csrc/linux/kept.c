@@ -39,6 +39,23 @@ int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem
 
 /* --- a cell ----------------------------------------------------------------------------------- */
 
+void ox_kept_cell_begin(const struct ox_cell_request *request, struct ox_kept_cell *cell)
+{
+    *cell = (struct ox_kept_cell){
+        .state = OX_CELL_BUILDING,
+        .sequence = request->sequence,
+        .deadline = ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000,
+        .pidfd = -1,
+        .socket = -1,
+        .writable = -1,
+        .cgroup = OX_CGROUP_NONE,
+        .net = OX_NET_NONE,
+        .listener = -1,
+        .warden = -1,
+        .directory = -1,
+    };
+}
+
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
     struct ox_error report;

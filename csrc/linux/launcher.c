@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../posix/system.h"
 #include "../wire.h"
@@ -99,15 +100,6 @@ static int keep_descriptors(void)
     return ox_close_from(OX_LAUNCHER_HOST + 1);
 }
 
-static int refuse(struct ox_problem *problem, int stage, int r, const char *cause,
-                  const char *remedy)
-{
-    problem->error = (struct ox_error){ stage, -r };
-    (void)snprintf(problem->cause, sizeof(problem->cause), "%s: %s", cause, strerror(-r));
-    (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
-    return r;
-}
-
 static int prepare(struct ox_service *service, const struct ox_config *config,
                    struct ox_problem *problem)
 {
@@ -115,21 +107,22 @@ static int prepare(struct ox_service *service, const struct ox_config *config,
 
     r = reset_inherited();
     if (r < 0)
-        return refuse(
+        return ox_refuse(
             problem, OX_STAGE_SCHEDULING, r, "the host's scheduling cannot be reset for plugins",
             "start the host without real-time class and raised nice value, or with CAP_SYS_NICE");
     service->works.level = ox_level_find(config->level);
     if (service->works.level == NULL)
-        return refuse(problem, OX_STAGE_LAUNCHER, -ENOTSUP, "this build has no such level",
-                      "use level 'namespaces', or name none");
+        return ox_refuse(problem, OX_STAGE_LAUNCHER, -ENOTSUP, "this build has no such level",
+                         "use level 'namespaces', or name none");
     r = service->works.level->open(&service->works, config, problem);
     if (r < 0)
         return r;
     if (config->cells_max < 1 || config->cells_max > CELLS_MAX)
-        return refuse(problem, OX_STAGE_REQUEST, -EINVAL, "the number of cells is out of range",
-                      "ask for 1 to 8192 cells");
+        return ox_refuse(problem, OX_STAGE_REQUEST, -EINVAL, "the number of cells is out of range",
+                         "ask for 1 to 8192 cells");
     if (ox_service_prepare(service, config->cells_max) < 0)
-        return refuse(problem, OX_STAGE_LAUNCHER, -ENOMEM, "no memory for the table of cells", "");
+        return ox_refuse(problem, OX_STAGE_LAUNCHER, -ENOMEM, "no memory for the table of cells",
+                         "");
     return 0;
 }
 
@@ -152,11 +145,11 @@ static int greet(struct ox_service *service, int kept)
     if (hello.version != OX_WIRE_VERSION)
         r = -EPROTO;
     else if (kept == -ENOSYS)
-        r = refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "this kernel has no close_range",
-                   "use Linux 5.10 or later, or a container profile that allows it");
+        r = ox_refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "this kernel has no close_range",
+                      "use Linux 5.10 or later, or a container profile that allows it");
     else if (kept < 0)
-        r = refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "/dev/null cannot be opened",
-                   "restore the device: mknod -m 666 /dev/null c 1 3");
+        r = ox_refuse(&reply.problem, OX_STAGE_LAUNCHER, kept, "/dev/null cannot be opened",
+                      "restore the device: mknod -m 666 /dev/null c 1 3");
     else
         r = prepare(service, &hello.config, &reply.problem);
     /* Where the numbers of cells begin: one of a launcher before us means nothing here. */
@@ -164,9 +157,9 @@ static int greet(struct ox_service *service, int kept)
         service->works.next_id = (uint32_t)getpid() << 8;
     service->works.next_id &= 0x3fffffff;
     if (r == -EPROTO)
-        (void)refuse(&reply.problem, OX_STAGE_HANDSHAKE, r,
-                     "the launcher is of another build than the extension",
-                     "install oxgen anew, so that both come from one build");
+        (void)ox_refuse(&reply.problem, OX_STAGE_HANDSHAKE, r,
+                        "the launcher is of another build than the extension",
+                        "install oxgen anew, so that both come from one build");
     reply.memory_version = service->works.cgroups.memory_version;
     reply.level = hello.config.level;
     reply.holds = service->works.holds;

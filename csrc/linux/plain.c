@@ -41,15 +41,6 @@
 /* Milliseconds that processes of a dead launcher may take to end. */
 #define VACATE_TRIES 100
 
-static int refuse(struct ox_problem *problem, int stage, int r, const char *cause,
-                  const char *remedy)
-{
-    problem->error = (struct ox_error){ stage, -r };
-    (void)snprintf(problem->cause, sizeof(problem->cause), "%s: %s", cause, strerror(-r));
-    (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);
-    return r;
-}
-
 /* --- what every cell draws on ----------------------------------------------------------------- */
 
 /* ENOEXEC and EPERM are our own words for what was looked at; the rest is the kernel's. */
@@ -80,11 +71,11 @@ static int open_common(struct ox_works *works, const char *below, struct ox_prob
 
     /* Of daemons whose keeper was killed. */
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
-        return refuse(ret_problem, OX_STAGE_STORE, -errno, "orphans cannot be adopted", "");
+        return ox_refuse(ret_problem, OX_STAGE_STORE, -errno, "orphans cannot be adopted", "");
     works->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (works->proc < 0)
-        return refuse(ret_problem, OX_STAGE_STORE, -errno, "/proc cannot be opened",
-                      "mount proc on /proc");
+        return ox_refuse(ret_problem, OX_STAGE_STORE, -errno, "/proc cannot be opened",
+                         "mount proc on /proc");
     r = ox_plain_base_open(below, SWEEP_MS, &works->base);
     return r == 0 ? 0 : refuse_place(ret_problem, r, below);
 }
@@ -115,8 +106,8 @@ static int check_capabilities(struct ox_problem *ret_problem)
     char cause[200] = "";
 
     if (syscall(SYS_capget, &header, sets) < 0)
-        return refuse(ret_problem, OX_STAGE_CAPABILITIES, -errno, "capabilities cannot be read",
-                      "");
+        return ox_refuse(ret_problem, OX_STAGE_CAPABILITIES, -errno, "capabilities cannot be read",
+                         "");
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
         size_t used = strlen(cause);
 
@@ -124,9 +115,10 @@ static int check_capabilities(struct ox_problem *ret_problem)
             (void)snprintf(cause + used, sizeof(cause) - used, "%s CAP_%s",
                            used == 0 ? "level 'chroot' needs" : ",", needed[i].name);
     }
-    return cause[0] == '\0' ? 0
-                            : refuse(ret_problem, OX_STAGE_CAPABILITIES, -EPERM, cause,
-                                     "run as root; a container has them unless they were dropped");
+    return cause[0] == '\0'
+               ? 0
+               : ox_refuse(ret_problem, OX_STAGE_CAPABILITIES, -EPERM, cause,
+                           "run as root; a container has them unless they were dropped");
 }
 
 /* The real steps, with a pair that nobody has: a container may have its own map of uids. */
@@ -144,7 +136,7 @@ static int try_ids(struct ox_works *works, const struct ox_config *config,
     }
     if (r == 0)
         return 0;
-    refuse(ret_problem, OX_STAGE_UID_RANGE, r, "", "");
+    ox_refuse(ret_problem, OX_STAGE_UID_RANGE, r, "", "");
     (void)snprintf(ret_problem->cause, sizeof(ret_problem->cause),
                    "processes cannot take the uids of the range %u+%u: %s", config->uid_base,
                    config->uid_count, strerror(-r));
@@ -185,18 +177,18 @@ static int open_landlock(struct ox_works *works, const struct ox_config *config,
 
     /* What root may do with its own files no wall of this kind holds. */
     if (geteuid() == 0)
-        return refuse(ret_problem, OX_STAGE_LANDLOCK, -EPERM,
-                      "level 'landlock' is for ordinary users, this process is root",
-                      "run as an ordinary user");
+        return ox_refuse(ret_problem, OX_STAGE_LANDLOCK, -EPERM,
+                         "level 'landlock' is for ordinary users, this process is root",
+                         "run as an ordinary user");
     if (ox_landlock_version() == 0)
-        return refuse(
+        return ox_refuse(
             ret_problem, OX_STAGE_LANDLOCK, -ENOSYS, "this kernel has no Landlock",
             "use Linux 5.13 or later, built with CONFIG_SECURITY_LANDLOCK and with landlock"
             " in the list of CONFIG_LSM or of the boot parameter lsm=");
     if (config->directory[0] != '/')
-        return refuse(ret_problem, OX_STAGE_STORE, -ENOENT,
-                      "there is no directory for private files of cells",
-                      "set XDG_RUNTIME_DIR, or HOME to an own directory");
+        return ox_refuse(ret_problem, OX_STAGE_STORE, -ENOENT,
+                         "there is no directory for private files of cells",
+                         "set XDG_RUNTIME_DIR, or HOME to an own directory");
     r = open_common(works, config->directory, ret_problem);
     if (r < 0)
         return r;
@@ -333,20 +325,8 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
 {
     int r;
 
-    *cell = (struct ox_kept_cell){
-        .state = OX_CELL_BUILDING,
-        .sequence = request->sequence,
-        .deadline = ox_now_ns() + (int64_t)OX_CELL_MAKE_MS * 1000000,
-        .pidfd = -1,
-        .socket = -1,
-        .writable = -1,
-        .cgroup = OX_CGROUP_NONE,
-        .net = OX_NET_NONE,
-        .listener = -1,
-        .is_kept = 1,
-        .warden = -1,
-        .directory = -1,
-    };
+    ox_kept_cell_begin(request, cell);
+    cell->is_kept = 1;
     /* Its own filter would refuse some calls before anybody who watches heard of them. */
     if (request->notes != OX_NOTES_NONE) {
         cell->state = OX_CELL_FREE;

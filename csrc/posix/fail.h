@@ -12,4 +12,8 @@ static inline int ox_fail(int stage, int r, struct ox_error *ret_error)
     return r;
 }
 
+/* Say it for people: what stands in the way, with the text of r, and what helps. Returns r. */
+int ox_refuse(struct ox_problem *ret_problem, int stage, int r, const char *cause,
+              const char *remedy);
+
 #endif
