@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "../posix/fd.h"
@@ -61,6 +63,24 @@ int64_t ox_done_namespace(int proc, const char *kind)
 
     (void)snprintf(path, sizeof(path), "self/ns/%s", kind);
     return fstatat(proc, path, &what, 0) < 0 ? -errno : (int64_t)what.st_ino;
+}
+
+int ox_done_apart(int one, int other)
+{
+    struct stat a, b;
+
+    if (fstat(one, &a) < 0 || fstat(other, &b) < 0)
+        return -errno;
+    return a.st_ino != b.st_ino ? 0 : -EBADE;
+}
+
+int ox_done_read_only(const char *path)
+{
+    struct statfs has;
+
+    if (statfs(path, &has) < 0)
+        return -errno;
+    return ((unsigned long)has.f_flags & ST_RDONLY) != 0 ? 0 : -EBADE;
 }
 
 int ox_done_wall(void)

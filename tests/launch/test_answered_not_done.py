@@ -139,6 +139,15 @@ def test_control_as_a_user_it_runs(own_place: Path) -> None:
     assert found == ["ran", "landlock", 2, None]
 
 
+def test_as_a_user_mounts_that_were_not_made_read_only_are_missed(own_place: Path) -> None:
+    found = run("namespaces", own_place, "mount=0", as_root=False)
+    assert (found[0], found[-1]) == ("seal", None), found
+
+
+def test_control_as_a_user_with_namespaces_it_runs(own_place: Path) -> None:
+    assert run("namespaces", own_place, as_root=False) == ["ran", "namespaces", 2, None]
+
+
 def test_as_a_user_the_callers_namespaces_are_left_alone(own_place: Path) -> None:
     found = run("namespaces", own_place, "unshare=0", text=MOUNTS, as_root=False)
     assert found == ["user_namespace", True]
