@@ -30,6 +30,9 @@ int ox_done_wall(void);
 /* We are behind one that does not let this open. */
 int ox_done_wall_before(const char *directory);
 
+/* kill() comes to the kernel. */
+int ox_done_kill(void);
+
 /* We are behind one that keeps a signal from pid, which the caller's rights would reach. */
 int ox_done_signals(int32_t pid);
 
