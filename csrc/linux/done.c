@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "../posix/fd.h"
@@ -63,6 +65,24 @@ int64_t ox_done_namespace(int proc, const char *kind)
     return fstatat(proc, path, &what, 0) < 0 ? -errno : (int64_t)what.st_ino;
 }
 
+int ox_done_apart(int one, int other)
+{
+    struct stat a, b;
+
+    if (fstat(one, &a) < 0 || fstat(other, &b) < 0)
+        return -errno;
+    return a.st_ino != b.st_ino ? 0 : -EBADE;
+}
+
+int ox_done_read_only(const char *path)
+{
+    struct statfs has;
+
+    if (statfs(path, &has) < 0)
+        return -errno;
+    return ((unsigned long)has.f_flags & ST_RDONLY) != 0 ? 0 : -EBADE;
+}
+
 int ox_done_wall(void)
 {
     static const char name[] = "wall-test";
@@ -81,6 +101,12 @@ int ox_done_wall_before(const char *directory)
         return errno == EACCES ? 0 : -errno;
     ox_close(&fd);
     return -EBADE;
+}
+
+int ox_done_kill(void)
+{
+    /* There is no such signal. */
+    return kill(getpid(), 999) < 0 && errno == EINVAL ? 0 : -EBADE;
 }
 
 int ox_done_signals(int32_t pid)

@@ -18,11 +18,20 @@ int ox_done_chroot(int directory);
 /* The number of a namespace of ours, such as "mnt"; proc is /proc. Negative: cannot be read. */
 int64_t ox_done_namespace(int proc, const char *kind);
 
+/* Two open namespaces are two. */
+int ox_done_apart(int one, int other);
+
+/* What is mounted at path is read-only. */
+int ox_done_read_only(const char *path);
+
 /* We are behind a wall: a directory cannot be made here, where the caller's rights would do. */
 int ox_done_wall(void);
 
 /* We are behind one that does not let this open. */
 int ox_done_wall_before(const char *directory);
+
+/* kill() comes to the kernel. */
+int ox_done_kill(void);
 
 /* We are behind one that keeps a signal from pid, which the caller's rights would reach. */
 int ox_done_signals(int32_t pid);

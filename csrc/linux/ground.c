@@ -215,6 +215,10 @@ int ox_warden_confine(int socket, int oom_score, int *ret_socket, int *ret_oom_s
     if (r < 0)
         return ox_fail(OX_STAGE_CAPABILITIES, r, ret_error);
 
+    r = ox_done_kill();
+    if (r < 0)
+        return ox_fail(OX_STAGE_PARENT_DEATH, r, ret_error);
+
     r = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : die_with_launcher(socket);
     if (r < 0)
         return ox_fail(OX_STAGE_PARENT_DEATH, r, ret_error);

@@ -16,6 +16,7 @@
 #include "../posix/fd.h"
 #include "../wire.h"
 #include "dev.h"
+#include "done.h"
 #include "missing.h"
 #include "space.h"
 #include "tmpfs.h"
@@ -333,6 +334,9 @@ static int seal(const struct ox_jail_spec *spec)
 {
     int r = restrict_mount("jail", MS_RDONLY | OUTER_FLAGS);
 
+    /* One for all. */
+    if (r == 0)
+        r = ox_done_read_only("jail");
     return r < 0 || spec->is_placed ? r : restrict_mount(".", MS_RDONLY | OUTER_FLAGS);
 }
 

@@ -6,10 +6,10 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../posix/fd.h"
+#include "done.h"
 #include "missing.h"
 
 /* What /proc/net/sockstat of an untouched namespace begins with. */
@@ -35,17 +35,10 @@ void ox_nets_close(struct ox_nets *nets)
     ox_close(&nets->home);
 }
 
-/* A filter around us can answer that there is a new one. */
-static int is_home(const struct ox_nets *nets, int space)
-{
-    struct stat home, here;
-
-    return fstat(nets->home, &home) < 0 || fstat(space, &here) < 0 || home.st_ino == here.st_ino;
-}
-
 int ox_net_enter(struct ox_nets *nets, struct ox_net *ret_net)
 {
     struct ox_net net;
+    int r;
 
     if (nets->spares_count > 0) {
         if (setns(nets->spares[nets->spares_count - 1].space, CLONE_NEWNET) < 0)
@@ -56,9 +49,11 @@ int ox_net_enter(struct ox_nets *nets, struct ox_net *ret_net)
     if (unshare(CLONE_NEWNET) < 0)
         return -errno;
     net.space = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (net.space >= 0 && is_home(nets, net.space)) {
+    r = net.space < 0 ? 0 : ox_done_apart(nets->home, net.space);
+    /* Then we are where we were. */
+    if (r < 0) {
         ox_close(&net.space);
-        errno = EBADE;
+        return r;
     }
     /* Of the namespace that the opener is in, and of no other later. */
     net.sockstat = net.space < 0 ? -1 : open("/proc/self/net/sockstat", O_RDONLY | O_CLOEXEC);

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.root
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-WRAPPED = ("mount", "unshare", "setns", "syscall")
+WRAPPED = ("mount", "unshare", "setns", "syscall", "ox_done_apart", "ox_done_read_only")
 
 #: What the first wall holds back, and the second one as well.
 HELD = ("root_file", "root_directory", "exec_workspace", "connect", "bind")

@@ -78,11 +78,13 @@ def test_control_without_such_a_filter_it_runs(level: str, place: Path) -> None:
         ("namespaces", "setresgid", "cell_ids"),
         ("namespaces", "close_range", "warden_descriptors"),
         ("namespaces", "setsid", "session"),
+        ("namespaces", "kill", "parent_death"),
         ("chroot", "seccomp", "seccomp"),
         ("chroot", "chroot", "chroot"),
         ("chroot", "setresgid", "cell_ids"),
         ("chroot", "close_range", "warden_descriptors"),
         ("chroot", "setsid", "session"),
+        ("chroot", "kill", "parent_death"),
     ),
 )
 def test_as_root_it_is_refused_at_the_stage(level: str, call: str, stage: str, place: Path) -> None:
@@ -123,6 +125,7 @@ def test_a_wall_that_was_not_raised_is_missed(level: str, place: Path) -> None:
         ("seccomp", "seccomp"),
         ("close_range", "warden_descriptors"),
         ("setsid", "session"),
+        ("kill", "landlock"),
     ),
 )
 def test_as_a_user_it_is_refused_and_ends_nobody_else(
@@ -137,6 +140,15 @@ def test_as_a_user_it_is_refused_and_ends_nobody_else(
 def test_control_as_a_user_it_runs(own_place: Path) -> None:
     found = run("landlock", own_place, as_root=False)
     assert found == ["ran", "landlock", 2, None]
+
+
+def test_as_a_user_mounts_that_were_not_made_read_only_are_missed(own_place: Path) -> None:
+    found = run("namespaces", own_place, "mount=0", as_root=False)
+    assert (found[0], found[-1]) == ("seal", None), found
+
+
+def test_control_as_a_user_with_namespaces_it_runs(own_place: Path) -> None:
+    assert run("namespaces", own_place, as_root=False) == ["ran", "namespaces", 2, None]
 
 
 def test_as_a_user_the_callers_namespaces_are_left_alone(own_place: Path) -> None:
