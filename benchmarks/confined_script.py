@@ -9,6 +9,18 @@ import sys
 with open("/proc/self/status", encoding="ascii") as lines:
     status = {name: text.split() for name, _, text in (line.partition(":") for line in lines)}
 
+
+def interfaces() -> list[str]:
+    """By number, as a list of them would need a netlink socket, which cells refuse."""
+    found = []
+    for index in range(1, 256):
+        try:
+            found.append(socket.if_indextoname(index))
+        except OSError:
+            continue
+    return found
+
+
 print(
     json.dumps(
         {
@@ -20,7 +32,7 @@ print(
             "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             "effective": int(status["CapEff"][0], 16),
             "permitted": int(status["CapPrm"][0], 16),
-            "interfaces": [name for _, name in socket.if_nameindex()],
+            "interfaces": interfaces(),
         }
     ),
     flush=True,
