@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 out=${OUT:-$(mktemp -d)}
 flags=${FLAGS--fsanitize=address,undefined -fno-sanitize-recover=all}
 warnings="-std=gnu11 -g -O1 -Wall -Wextra -Werror"
-cgroup="csrc/linux/cgroup_base.c csrc/linux/cgroup_cells.c csrc/linux/cgroup_files.c
+cgroup="csrc/linux/cgroup_base.c csrc/linux/cgroup_rate.c csrc/linux/cgroup_cells.c csrc/linux/cgroup_files.c
         csrc/linux/cgroup_find.c csrc/linux/counters.c csrc/posix/fd.c"
 
 # shellcheck disable=SC2086 # the variables hold lists of words
