@@ -26,10 +26,11 @@ build test_plain_paths csrc/linux/plain_paths.c
 build test_cgroup "$cgroup"
 build test_cgroup_base "$cgroup"
 build test_cgroup_text "$cgroup"
+build test_cgroup_rate "$cgroup csrc/linux/cgroup_spares.c"
 [ "${1:-}" = build ] && exit 0
 
 failed=0
-for test in test_seccomp_table test_seccomp test_heap test_spin test_tree_remove test_plain_paths test_cgroup_text test_cgroup test_cgroup_base; do
+for test in test_seccomp_table test_seccomp test_heap test_spin test_tree_remove test_plain_paths test_cgroup_text test_cgroup test_cgroup_base test_cgroup_rate; do
     timeout 300 "$out/$test" || failed=1
 done
 [ -n "${OUT:-}" ] || rm -r "$out"
