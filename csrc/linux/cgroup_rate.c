@@ -120,7 +120,9 @@ static void explain(struct ox_cgroup_problem *problem, const struct ox_cgroup_pl
                        "the kernel does not bound the CPU time of cgroups");
         remedy = "use a kernel with CONFIG_CFS_BANDWIDTH";
         break;
-    default:
+    case EACCES:
+    case EPERM:
+    case EROFS:
         (void)snprintf(problem->cause, sizeof(problem->cause),
                        "no right to bound CPU time by cgroups (version %d, cpu) in %.120s: %s",
                        place->version, path, strerror(-r));
@@ -129,6 +131,12 @@ static void explain(struct ox_cgroup_problem *problem, const struct ox_cgroup_pl
                        "cpu too, as in those of memory, pids and cpuacct"
                      : "start as root, or in a delegated cgroup: systemd-run --user --scope -p "
                        "Delegate=yes COMMAND";
+        break;
+    default:
+        (void)snprintf(problem->cause, sizeof(problem->cause),
+                       "CPU time cannot be bounded by cgroups (version %d, cpu) in %.120s: %s",
+                       place->version, path, strerror(-r));
+        remedy = "see cgroups(7)";
         break;
     }
     (void)snprintf(problem->remedy, sizeof(problem->remedy), "%s", remedy);

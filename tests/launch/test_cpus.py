@@ -14,7 +14,7 @@ import pytest
 from control import watch
 
 import oxgen
-from oxgen import Launcher, Limits
+from oxgen import Launcher, Limits, Sandbox
 
 if TYPE_CHECKING:
     from control.confined import Probe
@@ -67,9 +67,13 @@ def test_four_busy_processes_get_half_a_processor() -> None:
 
 
 def test_control_without_the_limit_they_get_more() -> None:
-    done = busy(4, 1, Limits())
-    assert done.returncode == 0
-    assert done.usage.cpu_seconds > 0.7
+    def used() -> float:
+        done = busy(4, 1, Limits())
+        assert done.returncode == 0
+        return done.usage.cpu_seconds
+
+    # Others may be busy on this machine, too.
+    assert any(used() > 0.7 for _ in range(5))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,14 @@ def test_the_quota_is_that_of_its_cgroup(probe: Probe, tag: str, cpus: float, qu
     with oxgen.spawn(argv, limits=Limits(cpus=cpus)) as process:
         process.stdout.readline()
         assert [quota_of(pid) for pid in watch.processes(tag)] == [(quota, 100_000)]
+
+
+def test_cells_without_namespaces_have_it_too(probe: Probe, tag: str) -> None:
+    argv = [str(probe.path), "announce", "20", tag]
+    box = Sandbox(level="chroot", enforce_except=("disk",))
+    with oxgen.spawn(argv, limits=Limits(cpus=0.5), sandbox=box) as process:
+        process.stdout.readline()
+        assert {quota_of(pid) for pid in watch.processes(tag)} == {(50_000, 100_000)}
 
 
 def test_a_cell_without_the_limit_has_no_quota_even_after_one_that_had(
