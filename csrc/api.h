@@ -24,6 +24,7 @@ enum ox_stage {
     OX_STAGE_PROGRAM,
     OX_STAGE_TREE,
     OX_STAGE_CGROUP,
+    OX_STAGE_CGROUP_RATE,
     OX_STAGE_CLONE,
     OX_STAGE_CGROUP_JOIN,
     OX_STAGE_ID_MAP,
@@ -153,7 +154,9 @@ enum ox_property {
     OX_WHOLE_TREE_KILL = 64,
     OX_SYSCALLS = 128,
     OX_NEIGHBOURS = 256,
-    OX_PROPERTIES = 511
+    OX_PROPERTIES = 511,
+    /* No property of its own: OX_CPU_TREE for cells with a quota. */
+    OX_CPU_RATE = 512
 };
 
 /* What is weaker than it could be although every property holds: bits of ox_launcher.weaker. */
@@ -186,6 +189,7 @@ struct ox_launcher {
     /* Why there are no cgroups; stage OX_STAGE_NONE: there are. What else a level does not hold, it
      * never does, or not with this kernel's Landlock. */
     struct ox_problem lacking;
+    struct ox_problem lacking_rate; /* the same for OX_CPU_RATE alone */
 };
 
 const char *ox_build(void);
@@ -244,6 +248,7 @@ struct ox_cell_spec {
     int64_t memory_bytes;
     int64_t processes;
     int64_t disk_bytes;
+    int64_t cpu_quota_us; /* CPU time of the tree in each 100 ms; -1: no bound */
     const struct ox_mount *mounts;
     uint32_t mounts_count;
     /* A filter of its own for each program, on top of the one that all cells have; copied. */

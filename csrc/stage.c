@@ -16,6 +16,7 @@ static const char *const names[OX_STAGE_COUNT] = {
     [OX_STAGE_PROGRAM] = "program",
     [OX_STAGE_TREE] = "tree",
     [OX_STAGE_CGROUP] = "cgroup",
+    [OX_STAGE_CGROUP_RATE] = "cgroup_rate",
     [OX_STAGE_CLONE] = "clone",
     [OX_STAGE_CGROUP_JOIN] = "cgroup_join",
     [OX_STAGE_ID_MAP] = "id_map",

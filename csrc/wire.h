@@ -6,7 +6,7 @@
 
 #include "core.h"
 
-#define OX_WIRE_VERSION 3
+#define OX_WIRE_VERSION 4
 
 /* Arguments, environment and paths of one launch. A datagram must fit the default socket buffer
  * (208 KiB) with the kernel's own overhead. */
@@ -54,6 +54,7 @@ struct ox_wire_hello_reply {
     char build[64];
     struct ox_problem problem; /* why it cannot make cells at all */
     struct ox_problem lacking; /* why its cells do not hold everything */
+    struct ox_problem lacking_rate;
 };
 
 /* Followed by the instructions of the filter, then by strings: entry, then each mount's destination,
@@ -66,6 +67,7 @@ struct ox_wire_create {
     int64_t memory_bytes;
     int64_t processes;
     int64_t disk_bytes;
+    int64_t cpu_quota_us;
     char digest[OX_DIGEST_SIZE + 1];
     char pad[7];
     uint8_t mount_flags[OX_MOUNTS_MAX];

@@ -21,6 +21,8 @@ _SECONDS_MIN = 0.001
 _SHOWN_MAX = 100
 #: A cell's own memory (its first process, its mounts) is charged to the same cgroup.
 _MEMORY_MIN = 4 * MIB
+#: One part in a hundred of a processor: the kernel hands out no less than a millisecond at a time.
+_CPUS_MIN, _CPUS_MAX = 0.01, 1024.0
 _LEAST = {
     "memory_bytes": _MEMORY_MIN,
     "processes": 1,
@@ -41,6 +43,8 @@ class Limits:
     charged, which includes files in the writable directories (they live in memory);
     ``processes`` counts processes and threads together; ``open_files`` and ``file_bytes`` hold
     for each process; ``disk_bytes`` for all writable directories together;
+    ``cpus`` is how many processors all processes together may keep busy, as a rate: they are slowed
+    down and not ended there;
     ``output_bytes`` for stdout and stderr together: what goes beyond it is read, counted and
     dropped. Raises ``UsageError`` for zero, negative, NaN, infinite and absurdly large values.
     """
@@ -53,12 +57,14 @@ class Limits:
     file_bytes: int | None = 64 * MIB
     disk_bytes: int | None = 128 * MIB
     output_bytes: int | None = 16 * MIB
+    cpus: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("wall_seconds", "cpu_seconds"):
             _check_seconds(name, getattr(self, name))
         for name, least in _LEAST.items():
             _check_count(name, getattr(self, name), least)
+        _check_cpus(self.cpus)
 
     @property
     def effective_disk_bytes(self) -> int | None:
@@ -79,6 +85,8 @@ class Limits:
 
 def bounds_of(name: str) -> tuple[float, float]:
     """Return the least and the largest value that the field of this name accepts."""
+    if name == "cpus":
+        return _CPUS_MIN, _CPUS_MAX
     return (_LEAST[name], _COUNT_MAX) if name in _LEAST else (_SECONDS_MIN, _SECONDS_MAX)
 
 
@@ -91,6 +99,19 @@ def _check_seconds(name: str, value: object) -> None:
     if not _SECONDS_MIN <= value <= _SECONDS_MAX:
         raise UsageError(
             f"{name} must be between {_SECONDS_MIN} and {_SECONDS_MAX:.0f} seconds"
+            f" (None for no bound), got {_shown(value)}"
+        )
+
+
+def _check_cpus(value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UsageError(f"cpus must be a number of processors or None, got {_shown(value)}")
+    # NaN is neither above nor below anything.
+    if not _CPUS_MIN <= value <= _CPUS_MAX:
+        raise UsageError(
+            f"cpus must be between {_CPUS_MIN} and {_CPUS_MAX:.0f} processors, fractions too"
             f" (None for no bound), got {_shown(value)}"
         )
 

@@ -167,6 +167,7 @@ def test_every_limit_is_in_the_document_for_users(name: str) -> None:
         "file_bytes": "--file-limit",
         "disk_bytes": "--disk-limit",
         "output_bytes": "--output-limit",
+        "cpus": "--cpus",
     }
     fields = [field.name for field in dataclasses.fields(oxgen.Limits)]
     assert [one for one in fields if one not in text and options[one] not in text] == []

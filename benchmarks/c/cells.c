@@ -230,6 +230,7 @@ static void measure(const struct ox_launcher *launcher, const char *program, int
                     double seconds, const char *way)
 {
     struct ox_cell_spec spec = { .entry = "program",
+                                 .cpu_quota_us = -1,
                                  .program = open(program, O_RDONLY | O_CLOEXEC),
                                  .memory_bytes = 256 * MIB,
                                  .processes = 64,

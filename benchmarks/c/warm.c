@@ -60,6 +60,7 @@ static void probe(void *context)
 static void make_cell(const struct ox_launcher *launcher, const char *path, struct ox_cell *ret)
 {
     struct ox_cell_spec wanted = { .entry = "program",
+                                   .cpu_quota_us = -1,
                                    .program = open(path, O_RDONLY | O_CLOEXEC),
                                    .memory_bytes = 512 * MIB,
                                    .processes = 64,

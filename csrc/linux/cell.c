@@ -320,10 +320,7 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
                  struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
     /* The warden counts as a process of the cell and not of the plugin. */
-    struct ox_cgroup_limits limits = {
-        .memory_bytes = request->memory_bytes,
-        .processes = request->processes < 0 ? -1 : request->processes + 1,
-    };
+    int64_t processes = request->processes < 0 ? -1 : request->processes + 1;
     struct ox_jail_spec spec = {
         .entry = request->entry,
         .features = request->features,
@@ -355,10 +352,8 @@ static int begin(struct ox_works *works, const struct ox_cell_request *request,
     spec.dev = trees.dev;
     spec.dev_nodes = works->user.is_own ? trees.dev_nodes : NULL;
 
-    r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
-    if (r < 0)
-        (void)ox_fail(OX_STAGE_CGROUP, r, ret_error);
-    else
+    r = ox_kept_cell_take_cgroup(works, request, processes, cell, ret_error);
+    if (r == 0)
         r = start_warden(works, &spec, cell, ret_error);
 out:
     close_trees(&trees);

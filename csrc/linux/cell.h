@@ -22,6 +22,7 @@ struct ox_works {
     uint32_t holds;  /* enum ox_property */
     uint32_t weaker; /* enum ox_weakness */
     struct ox_problem lacking;
+    struct ox_problem lacking_rate;
     struct ox_user user;
     struct ox_ids ids;
     struct ox_store store;
@@ -84,6 +85,7 @@ struct ox_cell_request {
     int64_t memory_bytes;
     int64_t processes;
     int64_t disk_bytes;
+    int64_t cpu_quota_us;
     uint32_t mounts_count;
     const char *destinations[200];
     int mounts[200];
@@ -95,6 +97,12 @@ struct ox_cell_request {
 
 /* A slot in which nothing is made yet. */
 void ox_kept_cell_begin(const struct ox_cell_request *request, struct ox_kept_cell *cell);
+
+/* Take a cgroup with what the request says; processes, or -1, are those of the whole cell. A bound
+ * that cannot be held is left out, as works->holds says: whoever asks for a cell compares. */
+int ox_kept_cell_take_cgroup(struct ox_works *works, const struct ox_cell_request *request,
+                             int64_t processes, struct ox_kept_cell *cell,
+                             struct ox_error *ret_error);
 
 /* Its socket is readable. 1: the cell is ready; 0: not yet; a negative errno: it never will be, and
  * the caller ends it. */

@@ -1,4 +1,4 @@
-/* A cgroup for each cell: memory, number of processes and CPU time of the whole tree.
+/* A cgroup for each cell: memory, number of processes, CPU time of the whole tree and its rate.
  *
  * Used by the launcher, which is one thread. Each controller is taken from version 1 or 2,
  * wherever the machine has it. A base directory "oxgen-<pid>-<random>" is made in each
@@ -17,7 +17,10 @@
 
 #include <sys/types.h>
 
-#define OX_CGROUP_HIERARCHIES 3
+#define OX_CGROUP_HIERARCHIES 4
+/* Of each period a cell may use its quota, on all processors together. */
+#define OX_CGROUP_PERIOD_US 100000
+#define OX_CGROUP_QUOTA_MIN_US 1000
 #define OX_CGROUP_PENDING 256
 #define OX_CGROUP_SPARES 16
 
@@ -36,10 +39,22 @@ struct ox_cgroup_problem {
 };
 
 /* -1: no bound. memory_bytes is at least a page and is rounded down to pages, processes at least
- * 1. */
+ * 1, cpu_quota_us at least OX_CGROUP_QUOTA_MIN_US of each period; it takes
+ * ox_cgroup_rate_open(). */
 struct ox_cgroup_limits {
     int64_t memory_bytes;
     int64_t processes;
+    int64_t cpu_quota_us;
+};
+
+/* Where the rate of CPU time can be bounded. Nothing is made for it before a cell asks: the
+ * controller costs every switch between processes. */
+struct ox_cgroup_rate {
+    int is_held;  /* it can be bounded, as far as can be told without doing it */
+    int is_open;  /* and was */
+    int is_apart; /* in a hierarchy that has nothing else of ours */
+    uint32_t at;  /* which one, once open or unless apart */
+    struct ox_cgroup_hierarchy apart; /* its parent only, until it is open */
 };
 
 struct ox_cgroup {
@@ -54,13 +69,15 @@ struct ox_cgroup {
 
 #define OX_CGROUP_NONE \
     { \
-        .directories = { -1, -1, -1 }, .cpu_fd = -1, .oom_fd = -1, .usage_fd = -1, .peak_fd = -1 \
+        .directories = { -1, -1, -1, -1 }, .cpu_fd = -1, .oom_fd = -1, .usage_fd = -1, \
+        .peak_fd = -1 \
     }
 
 struct ox_cgroup_base {
     int memory_version; /* 1 or 2 */
     uint32_t count;
     struct ox_cgroup_hierarchy hierarchies[OX_CGROUP_HIERARCHIES];
+    struct ox_cgroup_rate rate;
     char name[64];
     /* Cells whose directories could not be removed yet. */
     uint32_t pending_count;
@@ -71,8 +88,12 @@ struct ox_cgroup_base {
 };
 
 /* Find the hierarchies, remove what dead launchers left, make and lock the base. All three
- * controllers or none. */
+ * controllers or none; without the one for the rate of CPU time ret_problem says why, and
+ * ret->rate.is_held is 0. */
 int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *ret_problem);
+
+/* Get ready for limits of the rate; once, by the first cell that has one. */
+int ox_cgroup_rate_open(struct ox_cgroup_base *base);
 
 /* Make "cell-<id>" with limits that were read back. -EEXIST: the id is in use or not removed
  * yet; -EINVAL: a limit that is too small; -ENOTSUP: the kernel did not take a limit as given. */

@@ -17,6 +17,7 @@
 #include "cgroup_files.h"
 #include "cgroup_find.h"
 #include "cgroup_cells.h"
+#include "cgroup_base.h"
 
 /* "oxgen-<pid>-<16 hex digits>" */
 #define PREFIX "oxgen-"
@@ -75,6 +76,11 @@ static void sweep_one(int parent, const char *name)
     ox_close(&fd);
 }
 
+int ox_cgroup_sweep(int parent)
+{
+    return ox_cgroup_each_name(parent, sweep_one);
+}
+
 /* --- making one
  * -------------------------------------------------------------------------------- */
 
@@ -108,58 +114,57 @@ static int make_locked(int parent, const char *name)
 /* The controllers of version 2 that children need, as orders: "+memory +pids". */
 static void wanted_controllers(unsigned controllers, char *ret_text, size_t capacity)
 {
-    (void)snprintf(ret_text, capacity, "%s%s",
+    (void)snprintf(ret_text, capacity, "%s%s%s",
                    controllers & 1U << OX_CONTROLLER_MEMORY ? "+memory " : "",
-                   controllers & 1U << OX_CONTROLLER_PIDS ? "+pids" : "");
+                   controllers & 1U << OX_CONTROLLER_PIDS ? "+pids " : "",
+                   controllers & 1U << OX_CONTROLLER_RATE ? "+cpu" : "");
 }
 
-static int lists_controllers(int directory, const char *file, unsigned controllers)
+int ox_cgroup_lists_controllers(int directory, const char *file, unsigned controllers)
 {
     char text[512];
     int r = ox_cgroup_read_file(directory, file, text, sizeof(text));
 
     if (r < 0)
         return r;
-    for (int i = 0; i < OX_CONTROLLER_CPU; i++)
-        if (controllers & 1U << i && !ox_cgroup_has_word(text, ox_controller_name(i, 2), " \n"))
+    for (int i = 0; i < OX_CONTROLLERS; i++)
+        if (i != OX_CONTROLLER_CPU && controllers & 1U << i &&
+            !ox_cgroup_has_word(text, ox_controller_name(i, 2), " \n"))
             return 0;
     return 1;
 }
 
-/* Let children of directory have the controllers. -EBUSY: it holds processes; -ENOENT: it has
- * none to pass on. */
-static int enable_controllers(int directory, unsigned controllers)
+int ox_cgroup_enable_controllers(int directory, unsigned controllers)
 {
     char orders[32];
     int r;
 
-    r = lists_controllers(directory, "cgroup.subtree_control", controllers);
+    r = ox_cgroup_lists_controllers(directory, "cgroup.subtree_control", controllers);
     if (r != 0)
         return r < 0 ? r : 0;
-    r = lists_controllers(directory, "cgroup.controllers", controllers);
+    r = ox_cgroup_lists_controllers(directory, "cgroup.controllers", controllers);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     wanted_controllers(controllers, orders, sizeof(orders));
     return ox_cgroup_write_file(directory, "cgroup.subtree_control", orders);
 }
 
-/* Take over directory on success only. */
-static int make_base_in(int directory, const char *name, struct ox_cgroup_hierarchy *hierarchy)
+int ox_cgroup_base_make(int directory, const char *name, struct ox_cgroup_hierarchy *hierarchy)
 {
     int fd = -1;
     int r = 0;
 
     if (hierarchy->version == 2)
-        r = enable_controllers(directory, hierarchy->controllers);
+        r = ox_cgroup_enable_controllers(directory, hierarchy->controllers);
     if (r < 0)
         return r;
-    r = ox_cgroup_each_name(directory, sweep_one);
+    r = ox_cgroup_sweep(directory);
     if (r < 0)
         return r;
     fd = make_locked(directory, name);
     if (fd < 0)
         return fd;
-    r = hierarchy->version == 2 ? enable_controllers(fd, hierarchy->controllers)
+    r = hierarchy->version == 2 ? ox_cgroup_enable_controllers(fd, hierarchy->controllers)
                                 : ox_cgroup_inherit_cpuset(directory, fd);
     if (r < 0) {
         (void)unlinkat(directory, name, AT_REMOVEDIR);
@@ -187,7 +192,7 @@ static int make_base(const struct ox_cgroup_place *place, const char *name,
         if (r >= 0) {
             int directory = r;
 
-            r = make_base_in(directory, name, hierarchy);
+            r = ox_cgroup_base_make(directory, name, hierarchy);
             if (r == 0 || r == -EAGAIN) {
                 if (r < 0)
                     ox_close(&directory);
@@ -307,7 +312,7 @@ static void explain(struct ox_cgroup_problem *problem, const struct ox_cgroup_pl
 static void group(const struct ox_cgroup_place *places, struct ox_cgroup_base *base,
                   const struct ox_cgroup_place **ret_places)
 {
-    for (int i = 0; i < OX_CONTROLLERS; i++) {
+    for (int i = 0; i < OX_CONTROLLERS_NEEDED; i++) {
         uint32_t at = 0;
 
         while (at < base->count && ret_places[at]->device != places[i].device)
@@ -338,7 +343,7 @@ static int find_places(struct ox_cgroup_place *ret_places, struct ox_cgroup_prob
 int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *ret_problem)
 {
     struct ox_cgroup_place places[OX_CONTROLLERS];
-    const struct ox_cgroup_place *chosen[OX_CONTROLLERS];
+    const struct ox_cgroup_place *chosen[OX_CONTROLLERS_NEEDED];
     struct ox_cgroup_base base = { 0 };
     int r = find_places(places, ret_problem);
 
@@ -358,6 +363,8 @@ int ox_cgroup_base_open(struct ox_cgroup_base *ret, struct ox_cgroup_problem *re
         if (r != -EAGAIN)
             break;
     }
+    if (r == 0)
+        ox_cgroup_rate_probe(&base, &places[OX_CONTROLLER_RATE], ret_problem);
     for (int i = 0; i < OX_CONTROLLERS; i++)
         ox_close(&places[i].mount);
     if (r == 0)
@@ -401,7 +408,10 @@ void ox_cgroup_base_forget(struct ox_cgroup_base *base)
         ox_close(&base->hierarchies[i].directory);
         ox_close(&base->hierarchies[i].parent);
     }
+    if (base->rate.is_apart && !base->rate.is_open)
+        ox_close(&base->rate.apart.parent);
     for (uint32_t i = 0; i < base->spares_count; i++)
         ox_cgroup_forget(&base->spares[i]);
+    base->rate = (struct ox_cgroup_rate){ 0 };
     base->pending_count = base->spares_count = 0;
 }

@@ -150,6 +150,30 @@ static int limit_processes(int directory, int64_t processes)
     return write_limit(directory, "pids.max", processes);
 }
 
+static int write_rate(int directory, int64_t quota)
+{
+    char text[2 * NUMBER_SIZE], taken[sizeof(text) + 2];
+    int r;
+
+    (void)snprintf(text, sizeof(text), "%" PRId64 " %d\n", quota, OX_CGROUP_PERIOD_US);
+    r = ox_cgroup_write_file(directory, "cpu.max", text);
+    if (r == 0)
+        r = ox_cgroup_read_file(directory, "cpu.max", taken, sizeof(taken));
+    return r < 0 ? r : strcmp(taken, text) == 0 ? 0 : -ENOTSUP;
+}
+
+static int limit_rate(int directory, int version, int64_t quota)
+{
+    int r;
+
+    if (quota < 0)
+        return 0;
+    if (version == 2)
+        return write_rate(directory, quota);
+    r = write_limit(directory, "cpu.cfs_period_us", OX_CGROUP_PERIOD_US);
+    return r < 0 ? r : write_limit(directory, "cpu.cfs_quota_us", quota);
+}
+
 /* --- counters
  * ---------------------------------------------------------------------------------- */
 
@@ -215,6 +239,8 @@ static int create_in(const struct ox_cgroup_hierarchy *hierarchy, const char *na
         r = limit_memory(directory, hierarchy->version, limits->memory_bytes);
     if (r == 0 && hierarchy->controllers & 1U << OX_CONTROLLER_PIDS)
         r = limit_processes(directory, limits->processes);
+    if (r == 0 && hierarchy->controllers & 1U << OX_CONTROLLER_RATE)
+        r = limit_rate(directory, hierarchy->version, limits->cpu_quota_us);
     if (r == 0)
         r = open_counters(hierarchy, directory, cgroup);
 out:
@@ -239,11 +265,18 @@ int ox_cgroup_create(const struct ox_cgroup_base *base, uint32_t id,
         return -EINVAL;
     if (limits->processes == 0)
         return -EINVAL;
+    if (limits->cpu_quota_us >= 0 && limits->cpu_quota_us < OX_CGROUP_QUOTA_MIN_US)
+        return -EINVAL;
+    if (limits->cpu_quota_us >= 0 && !base->rate.is_open)
+        return -ENOTSUP;
     cgroup.id = id;
     cgroup.limits = *limits;
     cell_name(id, name);
     for (; made < base->count && r == 0; made += r == 0)
-        r = create_in(&base->hierarchies[made], name, limits, &cgroup.directories[made], &cgroup);
+        if (limits->cpu_quota_us >= 0 ||
+            base->hierarchies[made].controllers != 1U << OX_CONTROLLER_RATE)
+            r = create_in(&base->hierarchies[made], name, limits, &cgroup.directories[made],
+                          &cgroup);
     if (r == 0) {
         *ret = cgroup;
         return 0;

@@ -64,7 +64,7 @@ static int next_line(struct lines *lines, char *ret_line)
 
 const char *ox_controller_name(int controller, int version)
 {
-    static const char *const names[OX_CONTROLLERS] = { "memory", "pids", "cpuacct" };
+    static const char *const names[OX_CONTROLLERS] = { "memory", "pids", "cpuacct", "cpu" };
 
     if (controller == OX_CONTROLLER_CPU && version == 2)
         return "cpu.stat";
@@ -269,17 +269,17 @@ static int find_mounts(int mountinfo, struct ox_cgroup_place *places, int *ret_r
 
 /* In /run: below /sys nothing can be made where no tmpfs is mounted, and directories may be missing. */
 static void explain_mounting(struct ox_cgroup_problem *problem,
-                             const struct ox_cgroup_place *places)
+                             const struct ox_cgroup_place *places, int first, int end)
 {
     char *text = problem->remedy;
     size_t used = 0;
 
-    for (int i = 0; i < OX_CONTROLLERS; i++) {
+    for (int i = first; i < end; i++) {
         const struct ox_cgroup_place *place = &places[i];
         const char *name = place->version == 1 ? place->controllers : "unified";
         int known = place->version == 0 || place->mount >= 0;
 
-        for (int k = 0; k < i; k++)
+        for (int k = first; k < i; k++)
             known |=
                 places[k].version == place->version &&
                 (place->version == 2 || strcmp(places[k].controllers, place->controllers) == 0);
@@ -317,7 +317,10 @@ static void explain(struct ox_cgroup_problem *problem, int controller,
     (void)snprintf(problem->cause, sizeof(problem->cause),
                    "no mount of cgroup version %d shows our own cgroup for \"%s\": %s",
                    place->version, name, strerror(-reason));
-    explain_mounting(problem, places);
+    if (controller == OX_CONTROLLER_RATE)
+        explain_mounting(problem, places, controller, controller + 1);
+    else
+        explain_mounting(problem, places, 0, OX_CONTROLLERS_NEEDED);
 }
 
 int ox_cgroup_find(int cgroup, int mountinfo, struct ox_cgroup_place ret[OX_CONTROLLERS],
@@ -342,12 +345,14 @@ int ox_cgroup_find(int cgroup, int mountinfo, struct ox_cgroup_place ret[OX_CONT
         (void)snprintf(ret_problem->remedy, sizeof(ret_problem->remedy), "mount /proc");
         goto out;
     }
-    for (int i = 0; i < OX_CONTROLLERS; i++)
+    for (int i = 0; i < OX_CONTROLLERS_NEEDED; i++)
         if (places[i].mount < 0) {
             r = reasons[i];
             explain(ret_problem, i, places, r);
             goto out;
         }
+    if (places[OX_CONTROLLER_RATE].mount < 0)
+        explain(ret_problem, OX_CONTROLLER_RATE, places, reasons[OX_CONTROLLER_RATE]);
     memcpy(ret, places, sizeof(places));
     return 0;
 out:

@@ -11,6 +11,8 @@ enum ox_controller {
     OX_CONTROLLER_MEMORY = 0,
     OX_CONTROLLER_PIDS,
     OX_CONTROLLER_CPU, /* CPU time: cpuacct, or cpu.stat, which version 2 always has */
+    OX_CONTROLLERS_NEEDED,
+    OX_CONTROLLER_RATE = OX_CONTROLLERS_NEEDED, /* of CPU time; few cells need it */
     OX_CONTROLLERS
 };
 
@@ -29,7 +31,8 @@ struct ox_cgroup_place {
 
 /* Choose a hierarchy for each controller: version 1 where it is attached to one, else version 2.
  * The descriptors are of /proc/self/cgroup and /proc/self/mountinfo (proc(5), cgroups(7)). The
- * caller closes each mount. */
+ * caller closes each mount. That of OX_CONTROLLER_RATE is -1 where there is none, and ret_problem
+ * says why. */
 int ox_cgroup_find(int cgroup, int mountinfo, struct ox_cgroup_place ret[OX_CONTROLLERS],
                    struct ox_cgroup_problem *ret_problem);
 

@@ -47,7 +47,8 @@ int ox_cgroup_take(struct ox_cgroup_base *base, uint32_t id, const struct ox_cgr
         struct ox_cgroup *spare = &base->spares[i];
 
         if (spare->limits.memory_bytes != limits->memory_bytes ||
-            spare->limits.processes != limits->processes)
+            spare->limits.processes != limits->processes ||
+            spare->limits.cpu_quota_us != limits->cpu_quota_us)
             continue;
         *ret = *spare;
         *spare = base->spares[--base->spares_count];

@@ -133,6 +133,7 @@ static int shake_hands(int socket, const struct ox_config *config, int64_t deadl
     launcher->holds = reply.holds;
     launcher->weaker = reply.weaker;
     launcher->lacking = reply.lacking;
+    launcher->lacking_rate = reply.lacking_rate;
     memcpy(launcher->build, reply.build, sizeof(launcher->build));
     launcher->build[sizeof(launcher->build) - 1] = '\0';
     return 0;

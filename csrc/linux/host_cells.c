@@ -156,6 +156,7 @@ int ox_cell_request(const struct ox_launcher *launcher, const struct ox_cell_spe
         .memory_bytes = spec->memory_bytes,
         .processes = spec->processes,
         .disk_bytes = spec->disk_bytes,
+        .cpu_quota_us = spec->cpu_quota_us,
         .filter_count = spec->filter_count,
         .notes = (uint32_t)spec->notes,
     };

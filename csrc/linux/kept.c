@@ -10,9 +10,10 @@
 
 /* --- what every cell draws on ----------------------------------------------------------------- */
 
-static void lack(struct ox_problem *lacking, int r, const struct ox_cgroup_problem *problem)
+static void lack(struct ox_problem *lacking, int stage, int r,
+                 const struct ox_cgroup_problem *problem)
 {
-    lacking->error = (struct ox_error){ OX_STAGE_CGROUP_BASE, -r };
+    lacking->error = (struct ox_error){ stage, -r };
     (void)snprintf(lacking->cause, sizeof(lacking->cause), "%s", problem->cause);
     (void)snprintf(lacking->remedy, sizeof(lacking->remedy), "%s", problem->remedy);
 }
@@ -30,7 +31,11 @@ int ox_works_open_cgroups(struct ox_works *works, struct ox_problem *ret_problem
     if (r == 0)
         works->holds |= OX_MEMORY_TREE | OX_CPU_TREE | OX_PROCESSES;
     else
-        lack(&works->lacking, r, &problem);
+        lack(&works->lacking, OX_STAGE_CGROUP_BASE, r, &problem);
+    if (r == 0 && works->cgroups.rate.is_held)
+        works->holds |= OX_CPU_RATE;
+    else if (r == 0)
+        lack(&works->lacking_rate, OX_STAGE_CGROUP_RATE, -ENOTSUP, &problem);
     if (!is_used_up(r))
         return 0;
     *ret_problem = works->lacking;
@@ -54,6 +59,24 @@ void ox_kept_cell_begin(const struct ox_cell_request *request, struct ox_kept_ce
         .warden = -1,
         .directory = -1,
     };
+}
+
+int ox_kept_cell_take_cgroup(struct ox_works *works, const struct ox_cell_request *request,
+                             int64_t processes, struct ox_kept_cell *cell,
+                             struct ox_error *ret_error)
+{
+    const struct ox_cgroup_limits limits = {
+        .memory_bytes = request->memory_bytes,
+        .processes = processes,
+        .cpu_quota_us = works->holds & OX_CPU_RATE ? request->cpu_quota_us : -1,
+    };
+    int r = limits.cpu_quota_us < 0 ? 0 : ox_cgroup_rate_open(&works->cgroups);
+
+    if (r == 0)
+        r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
+    if (r == 0)
+        return 0;
+    return ox_fail(limits.cpu_quota_us < 0 ? OX_STAGE_CGROUP : OX_STAGE_CGROUP_RATE, r, ret_error);
 }
 
 int ox_kept_cell_hear(struct ox_kept_cell *cell, struct ox_error *ret_error)

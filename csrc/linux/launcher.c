@@ -165,6 +165,7 @@ static int greet(struct ox_service *service, int kept)
     reply.holds = service->works.holds;
     reply.weaker = service->works.weaker;
     reply.lacking = service->works.lacking;
+    reply.lacking_rate = service->works.lacking_rate;
     if (ox_send(service->socket, &reply, sizeof(reply), NULL, 0, NULL, 0) < 0)
         return -EPIPE;
     return r;

@@ -291,10 +291,7 @@ static int start_keeper(struct ox_works *works, struct ox_plain_spec *spec,
 static int begin_on_disk(struct ox_works *works, const struct ox_cell_request *request,
                          struct ox_kept_cell *cell, struct ox_error *ret_error)
 {
-    struct ox_cgroup_limits limits = {
-        .memory_bytes = request->memory_bytes,
-        .processes = request->processes < 0 ? -1 : request->processes + OWN_PROCESSES,
-    };
+    int64_t processes = request->processes < 0 ? -1 : request->processes + OWN_PROCESSES;
     char prefix[sizeof(works->base.path) + 16], name[16];
     struct ox_plain_spec spec = {
         .request = request,
@@ -312,9 +309,9 @@ static int begin_on_disk(struct ox_works *works, const struct ox_cell_request *r
     spec.directory = cell->directory;
     name_of(cell->id, name, sizeof(name));
     (void)snprintf(prefix, sizeof(prefix), "%s/%s", works->base.path, name);
-    r = ox_cgroup_take(&works->cgroups, cell->id, &limits, &cell->cgroup);
+    r = ox_kept_cell_take_cgroup(works, request, processes, cell, ret_error);
     if (r < 0)
-        return ox_fail(OX_STAGE_CGROUP, r, ret_error);
+        return r;
     return start_keeper(works, &spec, cell, ret_error);
 }
 

@@ -85,6 +85,7 @@ int ox_unpack_create(const union ox_request *message, size_t size, const int *fd
     ret_request->memory_bytes = head->memory_bytes;
     ret_request->processes = head->processes;
     ret_request->disk_bytes = head->disk_bytes;
+    ret_request->cpu_quota_us = head->cpu_quota_us;
     ret_request->mounts_count = head->mounts_count;
     ret_request->notes = (int)head->notes;
     return 0;

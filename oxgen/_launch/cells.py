@@ -39,6 +39,7 @@ class Tenancy:
     notes: int = 0
     #: Whether a limit of the disk was asked for. Where it was not, that of memory bounds it anyhow.
     disk_is_bound: bool = True
+    cpus: float | None = None
 
     @classmethod
     def of(
@@ -65,6 +66,7 @@ class Tenancy:
             filter,
             notes,
             limits.disk_bytes is not None,
+            limits.cpus,
         )
 
 
@@ -149,6 +151,7 @@ def cell_spec(recipe: Recipe, opened: contextlib.ExitStack) -> tuple[Any, list[A
     spec.memory_bytes = -1 if tenancy.memory_bytes is None else tenancy.memory_bytes
     spec.processes = -1 if tenancy.processes is None else tenancy.processes
     spec.disk_bytes = -1 if tenancy.disk_bytes is None else tenancy.disk_bytes
+    spec.cpu_quota_us = -1 if tenancy.cpus is None else round(tenancy.cpus * 100_000)
     spec.mounts, spec.mounts_count = rows, len(mounts) + len(places)
     if tenancy.filter:
         kept.append(ffi.from_buffer("struct ox_instruction[]", tenancy.filter))

@@ -84,12 +84,14 @@ def confinement(
     asked = {
         "network": opened is None or not opened.host_network,
         "memory_tree": tenancy.memory_bytes is not None,
-        "cpu_tree": tenancy.cpu_is_bound,
+        "cpu_tree": tenancy.cpu_is_bound or tenancy.cpus is not None,
         "processes": tenancy.processes is not None,
         "disk": tenancy.disk_is_bound,
     }
     wanted = [name for name in PROPERTIES if asked.get(name, True)]
     held = {name for bit, name in enumerate(PROPERTIES) if native.holds & 1 << bit}
+    if tenancy.cpus is not None and not native.holds & lib.OX_CPU_RATE:
+        held.discard("cpu_tree")
     missing = tuple(name for name in wanted if name not in held)
     demand = tenancy.demand
     refused = tuple(name for name in missing if name not in demand.waived)
@@ -189,6 +191,14 @@ def _why(
         if those:
             reasons.append((those, cause, remedy))
             rest = tuple(name for name in rest if name not in names)
+    if "cpu_tree" in rest and native.holds & lib.OX_CPU_TREE:
+        # CPU time is counted here, and its rate cannot be bounded.
+        rest = tuple(name for name in rest if name != "cpu_tree")
+        rate = native.lacking_rate
+        reasons.append((("cpu_tree",), text_of(rate.cause), text_of(rate.remedy)))
+        lacking = lacking if rest else rate
+    else:
+        rate = None
     if rest:
         reasons.insert(0, (rest, text_of(lacking.cause), text_of(lacking.remedy)))
     single = len(reasons) == 1
@@ -203,7 +213,7 @@ def _why(
         if better.remedy:
             remedies.append(f"for level {AUTOMATIC[0]!r}: {better.remedy}")
     number, stage = lacking.error.errnum, stage_name(lacking.error.stage)
-    if not rest:
+    if not rest and rate is None:
         number, stage = (better.errno or 0, better.stage) if better else (errno.ENOTSUP, "writable")
     return UnsupportedError(
         missing, "; ".join(causes), "; ".join(remedies), errno=number, stage=stage

@@ -40,6 +40,12 @@ _CELL = {
         "a cgroup with memory and pids limits cannot be made",
         "delegate the memory and pids controllers (systemd: Delegate=yes)",
     ),
+    "cgroup_rate": (
+        ("cpu_tree",),
+        "a cgroup that bounds the rate of CPU time cannot be made",
+        "ask for no more cpus than the cgroup around us may use (version 1 takes no more),"
+        " or delegate the controller cpu (systemd: Delegate=yes)",
+    ),
     "cgroup_join": (
         ("memory_tree", "processes"),
         "a cell cannot be moved into its cgroup",

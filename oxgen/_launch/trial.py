@@ -41,6 +41,7 @@ def missing_at(level: str, uids: tuple[int, int], recipe: Recipe) -> tuple[str, 
         tenancy.cpu_is_bound,
         tenancy.processes is not None,
         tenancy.disk_is_bound,
+        tenancy.cpus is not None,
     )
     if key not in _known:
         _known[key] = _try(level, uids, recipe)

@@ -57,6 +57,7 @@ _SECONDS_UNITS: Final = {
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(B|[KMGT](?:iB)?)?", re.IGNORECASE)
 _SIZE_UNITS: Final = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _COUNT = re.compile(r"[0-9]{1,18}")
+_PROCESSORS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}")
 
 #: Longer labels would not fit the lines people read them in.
 _LABEL_MAX = 256
@@ -156,6 +157,19 @@ class Count(Bound):
         return int(text) if _COUNT.fullmatch(text) else None
 
 
+class Processors(Bound):
+    """A number of processors: ``0.5``, ``2``."""
+
+    name = "processors"
+    accepted = "a number of processors such as 2 or 0.5, or none"
+
+    def parse(self, text: str) -> float | None:
+        return float(text) if _PROCESSORS.fullmatch(text) else None
+
+    def written(self, amount: float) -> str:
+        return f"{amount:g}"
+
+
 _LIMITS: Final = (
     ("--cpu-limit", Seconds("cpu_seconds"), "S", "CPU time of all processes together"),
     ("--memory-limit", Size("memory_bytes"), "SIZE", "memory of all processes and written files"),
@@ -165,11 +179,12 @@ _LIMITS: Final = (
     ("--file-limit", Size("file_bytes"), "SIZE", "size of each written file"),
     ("--disk-limit", Size("disk_bytes"), "SIZE", "written files together"),
     ("--output-limit", Size("output_bytes"), "SIZE", "stdout and stderr; more is counted, dropped"),
+    ("--cpus", Processors("cpus"), "N", "processors kept busy at one time; slowed down there"),
 )
 
 
 def limit_options(*, defaults: bool) -> Callable[[F], F]:
-    """Add the eight limits; the command gets them as ``limits``, a dict of those that were given.
+    """Add the nine limits; the command gets them as ``limits``, a dict of those that were given.
 
     ``defaults``: the help names the values that hold where an option is not given.
     """
@@ -205,6 +220,8 @@ def limits_from(ctx: click.Context, base: Limits | None = None) -> Limits:
 
 def _written(kind: Bound) -> str:
     value = getattr(Limits(), kind.field)
+    if value is None:
+        return "none"
     if not isinstance(kind, Size):
         return f"{value:g}"
     return f"{value >> 20}M"

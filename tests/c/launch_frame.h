@@ -82,6 +82,7 @@ static int start(struct ox_launcher *ret)
 UNUSED static const struct ox_cell_spec plain_cell = {
     .entry = "probe",
     .program = -1,
+    .cpu_quota_us = -1,
     .memory_bytes = 64 * MIB,
     .processes = 16,
     .disk_bytes = 8 * MIB,

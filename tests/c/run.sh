@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 out=${OUT:-$(mktemp -d)}
 flags=${FLAGS--fsanitize=address,undefined -fno-sanitize-recover=all}
 warnings="-std=gnu11 -g -O1 -Wall -Wextra -Werror"
-cgroup="csrc/linux/cgroup_base.c csrc/linux/cgroup_cells.c csrc/linux/cgroup_files.c
+cgroup="csrc/linux/cgroup_base.c csrc/linux/cgroup_rate.c csrc/linux/cgroup_cells.c csrc/linux/cgroup_files.c
         csrc/linux/cgroup_find.c csrc/linux/counters.c csrc/posix/fd.c"
 
 # shellcheck disable=SC2086 # the variables hold lists of words
@@ -26,10 +26,11 @@ build test_plain_paths csrc/linux/plain_paths.c
 build test_cgroup "$cgroup"
 build test_cgroup_base "$cgroup"
 build test_cgroup_text "$cgroup"
+build test_cgroup_rate "$cgroup csrc/linux/cgroup_spares.c"
 [ "${1:-}" = build ] && exit 0
 
 failed=0
-for test in test_seccomp_table test_seccomp test_heap test_spin test_tree_remove test_plain_paths test_cgroup_text test_cgroup test_cgroup_base; do
+for test in test_seccomp_table test_seccomp test_heap test_spin test_tree_remove test_plain_paths test_cgroup_text test_cgroup test_cgroup_base test_cgroup_rate; do
     timeout 300 "$out/$test" || failed=1
 done
 [ -n "${OUT:-}" ] || rm -r "$out"

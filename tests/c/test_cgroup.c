@@ -22,7 +22,7 @@ static int read_limit(const struct ox_cgroup_base *base, const struct ox_cgroup 
 
 CGROUP_TEST(test_limits_are_what_was_asked_for)
 {
-    const struct ox_cgroup_limits limits = { 64 * MIB + 1, 17 };
+    const struct ox_cgroup_limits limits = { 64 * MIB + 1, 17, -1 };
     struct ox_cgroup_base base;
     struct ox_cgroup cgroup;
     char text[64];
@@ -42,7 +42,7 @@ CGROUP_TEST(test_limits_are_what_was_asked_for)
 
 CGROUP_TEST(test_limits_beyond_the_kernels_are_no_limits)
 {
-    const struct ox_cgroup_limits limits = { INT64_MAX, INT64_MAX };
+    const struct ox_cgroup_limits limits = { INT64_MAX, INT64_MAX, -1 };
     struct ox_cgroup_base base;
     struct ox_cgroup cgroup;
     char text[64];
@@ -60,7 +60,7 @@ CGROUP_TEST(test_limits_beyond_the_kernels_are_no_limits)
 
 CGROUP_TEST(test_limits_that_nothing_can_live_in_are_refused)
 {
-    const struct ox_cgroup_limits no_memory = { 0, -1 }, no_process = { -1, 0 };
+    const struct ox_cgroup_limits no_memory = { 0, -1, -1 }, no_process = { -1, 0, -1 };
     struct ox_cgroup_base base;
     struct ox_cgroup cgroup;
 
@@ -91,7 +91,7 @@ CGROUP_TEST(test_an_id_in_use_is_refused)
 /* Each number of free descriptors makes it fail at another step, until there are enough. */
 CGROUP_TEST(test_a_cell_that_fails_half_way_leaves_nothing)
 {
-    const struct ox_cgroup_limits limits = { 64 * MIB, 8 };
+    const struct ox_cgroup_limits limits = { 64 * MIB, 8, -1 };
     struct ox_cgroup_base base;
     struct ox_cgroup cgroup;
     struct rlimit files;
@@ -151,7 +151,7 @@ CGROUP_TEST(test_a_process_is_moved_in_every_hierarchy)
 
 CGROUP_TEST(test_more_memory_than_allowed_is_killed_and_counted)
 {
-    const struct ox_cgroup_limits limits = { 48 * MIB, -1 };
+    const struct ox_cgroup_limits limits = { 48 * MIB, -1, -1 };
     struct ox_cgroup_base base;
     struct ox_cgroup cgroup;
     uint64_t kills = 99;
@@ -197,7 +197,7 @@ static int count_forks(void)
 
 CGROUP_TEST(test_processes_are_counted_for_the_whole_tree)
 {
-    const struct ox_cgroup_limits limits = { -1, 4 };
+    const struct ox_cgroup_limits limits = { -1, 4, -1 };
     struct ox_cgroup_base base;
     struct ox_cgroup cgroup;
     int status;

@@ -197,7 +197,7 @@ static int hand_over(int directory, const char *name)
  * in. Of version 1 it is given the very one. */
 CGROUP_TEST(test_a_delegated_cgroup_is_enough)
 {
-    const struct ox_cgroup_limits limits = { 48 * MIB, 8 };
+    const struct ox_cgroup_limits limits = { 48 * MIB, 8, -1 };
     struct ox_cgroup_place places[OX_CONTROLLERS];
     struct ox_cgroup_base base;
     struct ox_cgroup cgroup;

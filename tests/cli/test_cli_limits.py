@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oxgen.cli.options import Bound, Count, Seconds, Size
+from oxgen.cli.options import Bound, Count, Processors, Seconds, Size
 from oxgen.limits import GIB, KIB, MIB, Limits
 
 
@@ -64,6 +64,8 @@ def test_number_is_read(text: str, number: int | None) -> None:
         (Seconds("wall_seconds"), "0.1ms", "1ms to 876000h"),
         (Seconds("cpu_seconds"), "9999999h", "1ms to 876000h"),
         (Count("open_files"), "4", "5 to 1125899906842624"),
+        (Processors("cpus"), "0.009", "0.01 to 1024"),
+        (Processors("cpus"), "1025", "0.01 to 1024"),
     ],
 )
 def test_a_range_is_said_as_it_may_be_written(kind: Bound, text: str, span: str) -> None:
@@ -73,6 +75,13 @@ def test_a_range_is_said_as_it_may_be_written(kind: Bound, text: str, span: str)
     assert "None" not in refused.value.message and "_" not in refused.value.message
     for end in span.split(" to "):
         read(kind, end)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("2", 2), ("0.5", 0.5), (".25", 0.25), ("1.", 1), ("none", None)]
+)
+def test_processors_are_read(text: str, number: float | None) -> None:
+    assert read(Processors("cpus"), text) == number
 
 
 BAD_EVERYWHERE = [
@@ -143,3 +152,9 @@ def test_any_text_gives_an_accepted_limit_or_a_usage_error(text: str) -> None:
         except click.BadParameter:
             continue
         Limits(**{field: value})
+
+
+@pytest.mark.parametrize("text", [*BAD_EVERYWHERE, "0.0", "50%", "500m", "1/2", "٥", "9" * 5000])
+def test_bad_number_of_processors_is_refused_with_what_is_accepted(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="accepted: a number of processors such as"):
+        read(Processors("cpus"), text)

@@ -138,7 +138,18 @@ def test_limits_of_the_command_line_are_those_of_the_record(ctl) -> None:
     result = ctl(
         *("run", "--json", "--cpu-limit", "2s", "--memory-limit", "64M", "--wall-limit", "2m"),
         *("--process-limit", "7", "--open-files-limit", "33", "--file-limit", "1M"),
-        *("--disk-limit", "2M", "--output-limit", "none", "--", "/bin/sh", "-c", ":"),
+        *(
+            "--disk-limit",
+            "2M",
+            "--output-limit",
+            "none",
+            "--cpus",
+            ".75",
+            "--",
+            "/bin/sh",
+            "-c",
+            ":",
+        ),
     )
     assert status_of(result)["limits"] == {
         "wall_seconds": 120.0,
@@ -149,6 +160,7 @@ def test_limits_of_the_command_line_are_those_of_the_record(ctl) -> None:
         "file_bytes": 1 << 20,
         "disk_bytes": 2 << 20,
         "output_bytes": None,
+        "cpus": 0.75,
     }
 
 

@@ -50,12 +50,12 @@ DEFAULT = Policy()
 TIGHT = Policy(
     limits=Limits(
         wall_seconds=41.5, cpu_seconds=7.5, memory_bytes=48 * MIB, processes=9, open_files=33,
-        file_bytes=3 * MIB, disk_bytes=5 * MIB, output_bytes=12345,
+        file_bytes=3 * MIB, disk_bytes=5 * MIB, output_bytes=12345, cpus=1.5,
     ),
     words=(
         "--wall-limit", "41.5", "--cpu-limit", "7.5", "--memory-limit", "48M", "--process-limit",
         "9", "--open-files-limit", "33", "--file-limit", "3M", "--disk-limit", "5M",
-        "--output-limit", "12345",
+        "--output-limit", "12345", "--cpus", "1.5",
     ),
 )  # fmt: skip
 UNBOUNDED = Policy(

@@ -186,6 +186,13 @@ int __wrap_ox_cgroup_attach(const void *cgroup, pid_t pid)
     return fails("cgroup_attach") ? -number : __real_ox_cgroup_attach(cgroup, pid);
 }
 
+int __wrap_ox_cgroup_rate_open(void *base);
+int __real_ox_cgroup_rate_open(void *base);
+int __wrap_ox_cgroup_rate_open(void *base)
+{
+    return fails("cgroup_rate_open") ? -number : __real_ox_cgroup_rate_open(base);
+}
+
 int __real_ox_cgroup_base_open(void *ret, void *problem);
 int __wrap_ox_cgroup_base_open(void *ret, void *problem)
 {

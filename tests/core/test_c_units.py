@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 
 #: Without the rights of root nothing can be shown of these.
-ROOT_PROGRAMS = {"test_cgroup", "test_cgroup_base"}
+ROOT_PROGRAMS = {"test_cgroup", "test_cgroup_base", "test_cgroup_rate"}
 ROOT_PROMISES = {
     "test_refusals_are_the_filters",
     "test_their_allowed_twins_work",

@@ -55,6 +55,7 @@ WRAPPED = [
     "ox_cgroup_create",
     "ox_cgroup_attach",
     "ox_cgroup_base_open",
+    "ox_cgroup_rate_open",
 ]
 
 #: stage, call that fails, how many of its calls go well first, runtime
@@ -84,6 +85,8 @@ CASES = [
     ("program", "open_tree", 1, "static"),
     ("tree", "open_tree", 2, "dynamic"),
     ("cgroup", "cgroup_create", 0, "static"),
+    ("cgroup_rate", "cgroup_rate_open", 0, "cpus"),
+    ("cgroup_rate", "cgroup_create", 0, "cpus"),
     ("clone", "socketpair", 0, "static"),
     ("clone", "raw_clone", 0, "static"),
     ("cgroup_join", "cgroup_attach", 0, "static"),
@@ -243,6 +246,8 @@ def test_a_stage_that_fails_is_named(
     with_launcher(call, skip, errno.EXDEV)  # type: ignore[operator]
     if runtime == "strict":
         failed = attempt(programs["static"], oxgen.Sandbox(level="namespaces", syscalls="strict"))
+    elif runtime == "cpus":
+        failed = attempt(programs["static"], limits=oxgen.Limits(cpus=0.5))
     else:
         failed = attempt(programs[runtime])
     assert failed is not None, "the program ran although a stage failed"

@@ -230,7 +230,7 @@ def test_a_program_runs_with_the_least_that_is_accepted(
 def test_nothing_wraps_at_the_most_that_is_accepted(probe: Probe) -> None:
     most = dict.fromkeys(Limits().as_dict(), 1 << 50)
     century = 100 * 365 * 86400
-    limits = Limits(**{**most, "wall_seconds": century, "cpu_seconds": century})
+    limits = Limits(**{**most, "wall_seconds": century, "cpu_seconds": century, "cpus": 1024})
     seen = probe.look(limits=limits).rlimits
     assert seen["fsize"] == [1 << 50, 1 << 50]
     assert century <= seen["cpu"][0] < seen["cpu"][1] <= 2 * century

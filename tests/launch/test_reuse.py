@@ -131,8 +131,9 @@ def test_a_dirty_cell_is_not_kept(probe: Probe, one_cell: Launcher) -> None:
         {"limits": Limits(memory_bytes=64 * MIB)},
         {"limits": Limits(processes=7)},
         {"limits": Limits(disk_bytes=MIB)},
+        {"limits": Limits(cpus=0.5)},
     ),
-    ids=("tenant", "memory", "processes", "disk"),
+    ids=("tenant", "memory", "processes", "disk", "cpus"),
 )
 def test_another_tenancy_never_gets_the_cell(probe: Probe, tag: str, other: dict[str, Any]) -> None:
     with Launcher(cells=2) as launcher:

@@ -79,3 +79,17 @@ def test_limits_are_a_value() -> None:
     assert len({Limits(), Limits(cpu_seconds=1), Limits()}) == 2
     with pytest.raises(AttributeError):
         Limits().wall_seconds = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "bad", [0, 0.0, -1, 0.009, 1024.5, math.nan, math.inf, "2", True, [1], 10**400]
+)
+def test_numbers_of_processors_that_mean_nothing_are_refused(bad: object) -> None:
+    with pytest.raises(UsageError, match="cpus must be") as refused:
+        Limits(cpus=bad)  # type: ignore[arg-type]
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("good", [0.01, 0.5, 1, 2.75, 1024, None])
+def test_processors_may_be_fractions_or_unbounded(good: float | None) -> None:
+    assert Limits(cpus=good).cpus == good

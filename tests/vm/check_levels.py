@@ -30,6 +30,14 @@ class TestWhole:
         assert done.returncode == 0
         assert done.confinement == oxgen.probe()
 
+    def test_the_rate_of_cpu_time_is_held(self, probe: Probe) -> None:
+        slow = probe.run("burn", 0.4, limits=oxgen.Limits(cpus=0.1))
+        free = probe.run("burn", 0.4)
+        assert (slow.returncode, free.returncode) == (0, 0)
+        assert "cpu_tree" in slow.confinement.enforced
+        assert slow.usage.wall_seconds > 2.4  # a tenth of a processor for 0.4 s takes 4 s
+        assert slow.usage.wall_seconds > 1.5 * free.usage.wall_seconds
+
 
 class TestOneId:
     """The user has no id but his own: a plugin and process 1 of its cell share it."""

@@ -2,7 +2,7 @@
  * off.
  *
  * The kernel's command line says which cgroups there are: layout=v2 (all controllers in version 2),
- * layout=together (one hierarchy of version 1 with cpuset, cpuacct, memory and pids) or layout=mixed
+ * layout=together (one hierarchy of version 1 with all of them) or layout=mixed
  * (memory in version 1, the others in version 2). Started under another name than init it is
  * /bin/true. */
 #define _GNU_SOURCE 1
@@ -41,6 +41,7 @@ static const struct {
     { "/test_cgroup_text", V2 },
     { "/test_cgroup", V2 | TOGETHER },
     { "/test_cgroup_base", V2 | TOGETHER },
+    { "/test_cgroup_rate", V2 | TOGETHER | MIXED },
     { "/launch_driver", V2 | TOGETHER | MIXED },
     { "/launch_cells", V2 | TOGETHER | MIXED },
     { "/launch_ends", V2 | TOGETHER | MIXED },
@@ -137,7 +138,7 @@ static int prepare(enum layout layout)
     failed |= mount_at("tmpfs", "/run", strict, "mode=0755");
     failed |= mount_at("tmpfs", "/tmp", strict, "mode=1777");
     if (layout == TOGETHER)
-        failed |= mount_at("cgroup", "/cg", strict, "cpuset,cpuacct,memory,pids");
+        failed |= mount_at("cgroup", "/cg", strict, "cpu,cpuset,cpuacct,memory,pids");
     else
         failed |= mount_at("cgroup2", "/sys/fs/cgroup", strict, NULL);
     if (layout == MIXED)
