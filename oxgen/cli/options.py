@@ -24,6 +24,7 @@ __all__ = [
     "InsidePath",
     "Label",
     "Named",
+    "Processors",
     "ReplacedFile",
     "Seconds",
     "Size",

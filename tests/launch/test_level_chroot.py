@@ -326,10 +326,12 @@ canary = arguments[1]
 with oxgen.Launcher(cells=1) as launcher:
     oxgen.run([arguments[0], "spread", "1500"], sandbox=box("chroot"), launcher=launcher)
     mine = directories()
-    leader = [int(pid) for pid in filter(str.isdigit, os.listdir("/proc"))
-              if b"oxgen-launcher" in open(f"/proc/{pid}/cmdline", "rb").read()]
-    for pid in leader:
-        os.kill(pid, 9)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if b"oxgen-launcher" in open(f"/proc/{pid}/cmdline", "rb").read():
+                os.kill(int(pid), 9)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
 with oxgen.Launcher(cells=1) as launcher:
     done = oxgen.run([arguments[0], "look"], sandbox=box("chroot"), launcher=launcher)
     until(lambda: not set(mine) & set(directories()), 20)
