@@ -106,6 +106,12 @@ int ox_file_is(const char *path, const struct ox_file_state *state);
 /* An empty file in memory, to be written and then sealed. */
 int ox_memory_file(const char *name, int *ret_fd);
 
+/* 1: a system call filter is on this process, a container's or a service's. */
+int ox_is_filtered(void);
+
+/* What a container's filter has to allow, for people. */
+const char *ox_filter_remedy(void);
+
 /* A second descriptor of the same open file. */
 int ox_duplicate(int fd, int *ret_fd);
 

@@ -123,19 +123,6 @@ static void child_main(int socket, const struct ox_jail_spec *spec, struct ox_wo
 
 /* --- the launcher's side ---------------------------------------------------------------------- */
 
-static int write_text(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    int r = 0;
-
-    if (fd < 0)
-        return -errno;
-    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        r = -errno;
-    ox_close(&fd);
-    return r;
-}
-
 static int write_id_maps(pid_t pid, const struct ox_id_pair *ids)
 {
     char path[64], map[96];
@@ -146,11 +133,11 @@ static int write_id_maps(pid_t pid, const struct ox_id_pair *ids)
     else
         (void)snprintf(map, sizeof(map), "0 %u 1\n65534 %u 1\n", ids->warden, ids->plugin);
     (void)snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
-    r = write_text(path, map);
+    r = ox_write_text(AT_FDCWD, path, 0, map);
     if (r < 0)
         return r;
     (void)snprintf(path, sizeof(path), "/proc/%d/gid_map", pid);
-    return write_text(path, map);
+    return ox_write_text(AT_FDCWD, path, 0, map);
 }
 
 struct trees {

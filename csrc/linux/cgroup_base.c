@@ -146,7 +146,7 @@ int ox_cgroup_enable_controllers(int directory, unsigned controllers)
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     wanted_controllers(controllers, orders, sizeof(orders));
-    return ox_cgroup_write_file(directory, "cgroup.subtree_control", orders);
+    return ox_write_text(directory, "cgroup.subtree_control", 0, orders);
 }
 
 int ox_cgroup_base_make(int directory, const char *name, struct ox_cgroup_hierarchy *hierarchy)

@@ -64,7 +64,7 @@ static int copy_if_empty(int parent, int directory, const char *name)
     if (r < 0 || (text[0] != '\n' && text[0] != '\0'))
         return r;
     r = ox_cgroup_read_file(parent, name, text, sizeof(text));
-    return r < 0 ? r : ox_cgroup_write_file(directory, name, text);
+    return r < 0 ? r : ox_write_text(directory, name, 0, text);
 }
 
 int ox_cgroup_inherit_cpuset(int parent, int directory)
@@ -156,7 +156,7 @@ static int write_rate(int directory, int64_t quota)
     int r;
 
     (void)snprintf(text, sizeof(text), "%" PRId64 " %d\n", quota, OX_CGROUP_PERIOD_US);
-    r = ox_cgroup_write_file(directory, "cpu.max", text);
+    r = ox_write_text(directory, "cpu.max", 0, text);
     if (r == 0)
         r = ox_cgroup_read_file(directory, "cpu.max", taken, sizeof(taken));
     return r < 0 ? r : strcmp(taken, text) == 0 ? 0 : -ENOTSUP;
@@ -294,7 +294,7 @@ int ox_cgroup_attach(const struct ox_cgroup *cgroup, pid_t pid)
     (void)snprintf(text, sizeof(text), "%d", (int)pid);
     for (uint32_t i = 0; i < OX_CGROUP_HIERARCHIES; i++)
         if (cgroup->directories[i] >= 0) {
-            int r = ox_cgroup_write_file(cgroup->directories[i], "cgroup.procs", text);
+            int r = ox_write_text(cgroup->directories[i], "cgroup.procs", 0, text);
 
             if (r < 0)
                 return r;

@@ -91,27 +91,6 @@ int ox_cgroup_read_file(int directory, const char *name, char *ret_text, size_t 
     return r;
 }
 
-int ox_cgroup_write_file(int directory, const char *name, const char *text)
-{
-    size_t size = strlen(text);
-    ssize_t n;
-    int r = 0;
-    int fd = openat(directory, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-
-    if (fd < 0)
-        return -errno;
-    /* One write is one order to the kernel; half of one would be another order. */
-    do
-        n = write(fd, text, size);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        r = -errno;
-    else if ((size_t)n != size)
-        r = -EIO;
-    ox_close(&fd);
-    return r;
-}
-
 int ox_cgroup_each_name(int directory, void (*visit)(int directory, const char *name))
 {
     char buffer[4096] __attribute__((aligned(8)));

@@ -12,8 +12,6 @@ int ox_cgroup_open_below(int directory, const char *path, size_t length);
 /* Read a whole file as text. -EOVERFLOW when it does not fit. */
 int ox_cgroup_read_file(int directory, const char *name, char *ret_text, size_t capacity);
 
-int ox_cgroup_write_file(int directory, const char *name, const char *text);
-
 /* Call visit with each name in a directory. A name may be removed by visit. */
 int ox_cgroup_each_name(int directory, void (*visit)(int directory, const char *name));
 

@@ -31,10 +31,12 @@ static const char *const links[][2] = {
     { "/proc/self/fd/2", "stderr" },
 };
 
-static int make_node(int directory, const char *name, unsigned minor)
+int ox_dev_make_node(int directory, unsigned node)
 {
+    const char *name = nodes[node].name;
+
     /* mknod obeys the umask, which the launcher has set to 022. */
-    if (mknodat(directory, name, S_IFCHR | 0666, makedev(1, minor)) < 0 ||
+    if (mknodat(directory, name, S_IFCHR | 0666, makedev(1, nodes[node].minor)) < 0 ||
         fchmodat(directory, name, 0666, 0) < 0)
         return -errno;
     return 0;
@@ -48,9 +50,8 @@ static int make_place(int directory, const char *name)
 
 static int fill(int directory, int only_places)
 {
-    for (size_t i = 0; i < OX_DEV_NODES; i++) {
-        int r = only_places ? make_place(directory, nodes[i].name)
-                            : make_node(directory, nodes[i].name, nodes[i].minor);
+    for (unsigned i = 0; i < OX_DEV_NODES; i++) {
+        int r = only_places ? make_place(directory, nodes[i].name) : ox_dev_make_node(directory, i);
 
         if (r < 0)
             return r;

@@ -13,6 +13,9 @@ int ox_dev_tree(int only_places, int *ret_tree);
 
 const char *ox_dev_name(unsigned node);
 
+/* Make that device in a directory. */
+int ox_dev_make_node(int directory, unsigned node);
+
 /* -ENODEV: what the host has there is not that device. */
 int ox_dev_node_tree(unsigned node, int *ret_tree);
 

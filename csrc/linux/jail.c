@@ -17,6 +17,7 @@
 #include "../wire.h"
 #include "dev.h"
 #include "done.h"
+#include "etc.h"
 #include "missing.h"
 #include "space.h"
 #include "tmpfs.h"
@@ -55,20 +56,6 @@ static int make_directory(const char *path, mode_t mode)
         return -errno;
     /* mkdir obeys the umask, and the mode of these directories is a promise. */
     return chmod(path, mode) < 0 ? -errno : 0;
-}
-
-static int write_file(const char *path, const char *text)
-{
-    size_t size = strlen(text);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0444);
-    int r = 0;
-
-    if (fd < 0)
-        return -errno;
-    if (write(fd, text, size) != (ssize_t)size)
-        r = errno != 0 ? -errno : -EIO;
-    ox_close(&fd);
-    return r;
 }
 
 /* Remount what is mounted at path with more restrictions. Flags that it has stay: a mount that
@@ -300,36 +287,6 @@ static int make_proc(void)
     return mount("proc", "jail/proc", "proc", flags, "subset=pid,hidepid=2") < 0 ? -errno : 0;
 }
 
-/* With the host's network its own hosts file and its resolver's are mounted. */
-static int make_etc(int host_network)
-{
-    static const struct {
-        const char *path;
-        const char *text;
-        const char *with_network; /* NULL: it is mounted */
-    } files[] = {
-#define BOTH(text) text, text
-        { "jail/etc/passwd", BOTH("root:x:0:0:root:/:/bin/false\n"
-                                  "nobody:x:65534:65534:nobody:/home/plugin:/bin/false\n") },
-        { "jail/etc/group", BOTH("root:x:0:\nnogroup:x:65534:\n") },
-        { "jail/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", NULL },
-        { "jail/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n",
-          "passwd: files\ngroup: files\nhosts: files dns\n" },
-#undef BOTH
-    };
-
-    if (mkdir("jail/etc", 0755) < 0 && errno != EEXIST)
-        return -errno;
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        const char *text = host_network ? files[i].with_network : files[i].text;
-        int r = text == NULL ? 0 : write_file(files[i].path, text);
-
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
 static int seal(const struct ox_jail_spec *spec)
 {
     int r = restrict_mount("jail", MS_RDONLY | OUTER_FLAGS);
@@ -411,7 +368,7 @@ int ox_jail_build(const struct ox_jail_spec *spec, int *ret_writable, struct ox_
     }
     if ((spec->features & OX_FEATURE_ETC) != 0) {
         stage = OX_STAGE_ETC;
-        r = make_etc((spec->features & OX_FEATURE_HOST_NETWORK) != 0);
+        r = ox_etc_fill(jail, PLUGIN_ID, (spec->features & OX_FEATURE_HOST_NETWORK) != 0);
         if (r < 0)
             goto out;
     }

@@ -53,11 +53,11 @@ static int open_own(struct ox_works *works)
 
 static int refuse_own(const struct ox_works *works, int r, struct ox_problem *ret_problem)
 {
-    if (r == -EPERM && ox_user_is_filtered())
+    if (r == -EPERM && ox_is_filtered())
         return ox_refuse(ret_problem, OX_STAGE_STORE, r,
                          "a system call filter around this process, as containers have it, refuses "
                          "mounts or namespaces",
-                         ox_user_filter_remedy);
+                         ox_filter_remedy());
     return ox_refuse(
         ret_problem, OX_STAGE_STORE, r,
         "the launcher's own mounts and namespaces cannot be made (open_tree, fsmount, setns, "

@@ -9,12 +9,13 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../posix/fail.h"
 #include "../posix/fd.h"
 #include "../wire.h"
+#include "dev.h"
+#include "etc.h"
 #include "landlock.h"
 
 /* A runtime's own directories are not deeper. */
@@ -266,65 +267,21 @@ static int fill_runtime(int directory, const struct ox_cell_request *request)
 
 static int fill_dev(int directory)
 {
-    /* Numbers of admin-guide/devices.txt; major 1 is memory. */
-    static const struct {
-        const char *path;
-        unsigned minor;
-    } nodes[] = { { "dev/null", 3 },
-                  { "dev/zero", 5 },
-                  { "dev/full", 7 },
-                  { "dev/random", 8 },
-                  { "dev/urandom", 9 } };
+    int dev = openat(directory, "dev", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int r = dev < 0 ? -errno : 0;
 
-    for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
+    for (unsigned i = 0; i < OX_DEV_NODES && r == 0; i++) {
         int fd;
 
-        if (mknodat(directory, nodes[i].path, S_IFCHR | 0666, makedev(1, nodes[i].minor)) < 0 ||
-            fchmodat(directory, nodes[i].path, 0666, 0) < 0)
-            return -errno;
+        r = ox_dev_make_node(dev, i);
+        if (r < 0)
+            break;
         /* On a file system that is mounted nodev it is there and of no use. */
-        fd = openat(directory, nodes[i].path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-            return -errno;
+        fd = openat(dev, ox_dev_name(i), O_RDONLY | O_CLOEXEC);
+        r = fd < 0 ? -errno : 0;
         ox_close(&fd);
     }
-    return 0;
-}
-
-static int write_file(int directory, const char *path, const char *text)
-{
-    ssize_t size = (ssize_t)strlen(text);
-    int r = 0;
-    int fd = openat(directory, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
-
-    if (fd < 0)
-        return -errno;
-    errno = EIO; /* what a short write leaves as it is */
-    if (write(fd, text, (size_t)size) != size)
-        r = -errno;
-    ox_close(&fd);
-    return r;
-}
-
-/* The names of the cell's own user, whose number is another in each cell, and of root. */
-static int fill_etc(int directory, uint32_t owner)
-{
-    char users[160], groups[64];
-    int r = make_directory(directory, "etc", 0755);
-
-    (void)snprintf(users, sizeof(users),
-                   "root:x:0:0:root:/:/bin/false\nnobody:x:%u:%u:nobody:/home/plugin:/bin/false\n",
-                   owner, owner);
-    (void)snprintf(groups, sizeof(groups), "root:x:0:\nnogroup:x:%u:\n", owner);
-    if (r == 0)
-        r = write_file(directory, "etc/passwd", users);
-    if (r == 0)
-        r = write_file(directory, "etc/group", groups);
-    if (r == 0)
-        r = write_file(directory, "etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
-    if (r == 0)
-        r = write_file(directory, "etc/nsswitch.conf",
-                       "passwd: files\ngroup: files\nhosts: files\n");
+    ox_close(&dev);
     return r;
 }
 
@@ -346,7 +303,7 @@ int ox_plain_root_fill(int directory, const struct ox_cell_request *request, int
     r = (request->features & OX_FEATURE_DEV) != 0 ? fill_dev(directory) : 0;
     if (r < 0)
         return ox_fail(OX_STAGE_DEV, r, ret_error);
-    r = (request->features & OX_FEATURE_ETC) != 0 ? fill_etc(directory, owner) : 0;
+    r = (request->features & OX_FEATURE_ETC) != 0 ? ox_etc_fill(directory, owner, 0) : 0;
     return r < 0 ? ox_fail(OX_STAGE_ETC, r, ret_error) : 0;
 }
 
@@ -379,12 +336,13 @@ static int allow_runtime(int wall, const struct ox_cell_request *request, int is
 /* Of the host where there is no root of our own. */
 static int allow_dev(int wall)
 {
-    static const char *const nodes[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
-                                         "/dev/urandom" };
     int r = 0;
 
-    for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]) && r == 0; i++) {
-        r = allow(wall, nodes[i], OX_WALL_READ | OX_WALL_MODIFY | OX_WALL_DEVICE);
+    for (unsigned i = 0; i < OX_DEV_NODES && r == 0; i++) {
+        char node[32];
+
+        (void)snprintf(node, sizeof(node), "/dev/%s", ox_dev_name(i));
+        r = allow(wall, node, OX_WALL_READ | OX_WALL_MODIFY | OX_WALL_DEVICE);
         if (r == -ENOENT)
             r = 0;
     }

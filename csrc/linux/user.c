@@ -64,13 +64,15 @@ static long read_setting(const char *path)
     return size <= 0 ? -1 : strtol(text, NULL, 10);
 }
 
-const char *const ox_user_filter_remedy =
-    "give the container a seccomp profile of its own (docker run --security-opt seccomp=FILE) that "
-    "is the engine's with unshare, clone, setns, mount, umount2, pivot_root, open_tree, move_mount, "
-    "fsopen, fsconfig and fsmount allowed: docs/machines.md";
+const char *ox_filter_remedy(void)
+{
+    return "give the container a seccomp profile of its own (docker run --security-opt seccomp=FILE) "
+           "that is the engine's with unshare, clone, setns, mount, umount2, pivot_root, open_tree, "
+           "move_mount, fsopen, fsconfig and fsmount allowed: docs/machines.md";
+}
 
 /* Linux says so in /proc/self/status since 4.9. */
-int ox_user_is_filtered(void)
+int ox_is_filtered(void)
 {
     char text[4096];
     const char *line;
@@ -117,10 +119,10 @@ static struct reason find_reason(int errnum)
     if (errnum == EINVAL || errnum == ENOSYS)
         return (struct reason){ "this kernel has no user namespaces",
                                 "use a kernel with CONFIG_USER_NS, or run as root" };
-    if (ox_user_is_filtered())
+    if (ox_is_filtered())
         return (struct reason){
             "a system call filter around this process, as containers have it, refuses namespaces",
-            ox_user_filter_remedy
+            ox_filter_remedy()
         };
     return (struct reason){
         "namespaces are refused to this user (in a chroot, or by a security module)",
@@ -141,26 +143,13 @@ static int refuse(struct ox_problem *problem, int r, const char *step)
 
 /* --- id maps ---------------------------------------------------------------------------------- */
 
-static int write_text(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    int r = 0;
-
-    if (fd < 0)
-        return -errno;
-    if (write(fd, text, strlen(text)) < 0)
-        r = -errno;
-    ox_close(&fd);
-    return r;
-}
-
 /* Ourselves, and nobody else: what everybody may do. */
 static int map_one(const char *file, uint32_t id)
 {
     char map[32];
 
     (void)snprintf(map, sizeof(map), "0 %u 1\n", id);
-    return write_text(file, map);
+    return ox_write_text(AT_FDCWD, file, 0, map);
 }
 
 static int run_mapper(const char *program, pid_t target, uint32_t id, const struct ox_user *user)
@@ -238,7 +227,7 @@ static int map_ids(struct ox_user *user, uint32_t gid, int mapped)
         r = map_one("/proc/self/uid_map", user->uid);
     /* ENOENT: Linux before 3.19, where it is not asked for. */
     if (r == 0) {
-        r = write_text("/proc/self/setgroups", "deny");
+        r = ox_write_text(AT_FDCWD, "/proc/self/setgroups", 0, "deny");
         if (r == -ENOENT)
             r = 0;
     }

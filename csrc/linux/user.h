@@ -18,12 +18,6 @@ struct ox_user {
  * and the ids of the range exist where it is. In a container without privilege they do not. */
 int ox_user_is_privileged(uint32_t base, uint32_t count);
 
-/* 1 when a system call filter is on this process that it did not bring: a container's, a service's. */
-int ox_user_is_filtered(void);
-
-/* What to do about that, in words for people. */
-extern const char *const ox_user_filter_remedy;
-
 /* 1 when the caller has a supplementary group beside the one that it has anyway. */
 int ox_user_has_groups(void);
 

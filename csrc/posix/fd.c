@@ -63,6 +63,26 @@ void ox_close_all(int *fds, size_t count)
         ox_close(&fds[i]);
 }
 
+int ox_write_text(int directory, const char *path, int flags, const char *text)
+{
+    size_t size = strlen(text);
+    ssize_t n;
+    int r = 0;
+    int fd = openat(directory, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | flags, 0444);
+
+    if (fd < 0)
+        return -errno;
+    do
+        n = write(fd, text, size);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        r = -errno;
+    else if ((size_t)n != size)
+        r = -EIO;
+    ox_close(&fd);
+    return r;
+}
+
 int64_t ox_now_ns(void)
 {
     struct timespec now;

@@ -8,6 +8,10 @@
 
 void ox_close_all(int *fds, size_t count);
 
+/* Open a file for writing and write a text to it. The text is one write: to a file of the kernel's it is
+ * one order, and half of it would be another. flags are open(2)'s besides; what they make is 0444. */
+int ox_write_text(int directory, const char *path, int flags, const char *text);
+
 /* Nanoseconds of CLOCK_BOOTTIME: a deadline must not stand still while the machine sleeps. */
 int64_t ox_now_ns(void);
 

@@ -12,8 +12,8 @@ from typing import Any
 from ..errors import LaunchError, UnsupportedError
 from . import refusals
 from .cells import Cell, Recipe, cell_spec, no_cell
-from .levels import level_number, text_of
-from .native import ffi, lib, stage_name
+from .levels import level_number
+from .native import ffi, lib, stage_name, text_of
 from .places import directory_of
 
 __all__ = ["EXECUTABLE", "Answer", "Channel", "GoneError"]

@@ -13,7 +13,7 @@ from ..errors import LaunchError
 from ..limits import MIB, Limits
 from ..result import Collected
 from ..values import path_text
-from .native import ffi, held, lib
+from .native import ffi, held, lib, memory_file, seal
 
 __all__ = ["Archive", "collect", "lost"]
 
@@ -24,8 +24,6 @@ _CHUNK = 1 << 20
 _COLLECT_MS = 5000
 _BATCH = 64
 _BATCH_BYTES = 64 * 1024
-#: F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE.
-_SEAL_ALL = 0x000F
 #: A mode without a word for it is one that no kernel of today makes.
 _KINDS = {
     stat.S_IFLNK: "link",
@@ -56,20 +54,17 @@ class Archive:
 
     def __init__(self, files: Mapping[str, bytes | os.PathLike[str]], limits: Limits) -> None:
         self.names = tuple(files)
-        #: ``int *`` with the descriptor, which closes with it.
-        self._file = held()
         self._left = limits.effective_disk_bytes
         try:
-            r = lib.ox_memory_file(b"oxgen-files", self._file)
-            if r < 0:
-                raise OSError(-r, os.strerror(-r))
+            #: ``int *`` with the descriptor, which closes with it.
+            self._file = memory_file(b"oxgen-files")
             for name, source in files.items():
                 if isinstance(source, bytes):
                     self._begin(name, len(source), 0o644)
                     self._add(source)
                 else:
                     self._copy(name, path_text("files", source))
-            _seal(self._file[0])
+            seal(self._file[0])
         except LaunchError:
             raise
         except OSError as failed:
@@ -147,12 +142,6 @@ class Archive:
                 return size + 1
             self._add(chunk)
         return total
-
-
-def _seal(descriptor: int) -> None:
-    import fcntl
-
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEAL_ALL)
 
 
 def _state(what: os.stat_result) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UnsupportedError
 from ..result import Confinement
 from ..sandbox import PROPERTIES, Enforce, Sandbox
-from .native import ffi, lib, stage_name
+from .native import lib, stage_name, text_of
 
 if TYPE_CHECKING:
     from .cells import Tenancy
@@ -24,7 +24,6 @@ __all__ = [
     "demand_of",
     "level_number",
     "or_else",
-    "text_of",
     "waiver",
 ]
 
@@ -58,16 +57,11 @@ def demand_of(box: Sandbox) -> Demand:
 def level_number(name: str) -> int:
     """Return the ``enum ox_level`` of a name."""
     for number in range(lib.OX_LEVEL_COUNT):
-        if ffi.string(lib.ox_level_name(number)).decode() == name:
+        if text_of(lib.ox_level_name(number)) == name:
             return number
     raise UnsupportedError(
         (), f"level {name!r} is not in this build", "name another level, or none"
     )
-
-
-def text_of(field: Any) -> str:
-    """Return a text that C has written into an array."""
-    return bytes(ffi.string(field)).decode("utf-8", "replace")
 
 
 def confinement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 try:
@@ -15,7 +16,7 @@ except ImportError as missing:
         name="oxgen._native",
     ) from missing
 
-__all__ = ["ffi", "held", "lib", "stage_name", "stages"]
+__all__ = ["ffi", "held", "lib", "memory_file", "seal", "stage_name", "stages", "text_of"]
 
 # cffi makes both at run time: there are no static types to be had.
 ffi: Any = _native.ffi
@@ -31,10 +32,31 @@ def held() -> Any:
     return ffi.gc(ffi.new("int *", -1), lib.ox_close)
 
 
+def memory_file(name: bytes) -> Any:
+    """Return an ``int *`` with a new file in memory, to be sealed; raises ``OSError``."""
+    file = held()
+    r = lib.ox_memory_file(name, file)
+    if r < 0:
+        raise OSError(-r, os.strerror(-r))
+    return file
+
+
+def seal(descriptor: int) -> None:
+    """Let nobody change a file in memory any more."""
+    import fcntl
+
+    every = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, every)
+
+
+def text_of(field: Any) -> str:
+    """Return a text of C: an array that it has written into, or a string of its own."""
+    return bytes(ffi.string(field)).decode("utf-8", "replace")
+
+
 def stage_name(number: int) -> str:
     """Return the name of a stage, ``unknown`` for a number that is none."""
-    name: bytes = ffi.string(lib.ox_stage_name(number))
-    return name.decode("ascii")
+    return text_of(lib.ox_stage_name(number))
 
 
 def stages() -> tuple[str, ...]:

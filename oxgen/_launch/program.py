@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import LaunchError, ProgramNotFoundError
 from ..living import LivingByKey
 from ..sandbox import Runtime
-from .native import ffi, held, lib
+from .native import ffi, held, lib, memory_file, seal
 from .needed import Needed, inspect
 
 __all__ = ["Program", "find", "open_program", "verified_program"]
@@ -215,10 +215,8 @@ def _open_to_others(mode: int, needed: Needed) -> bool:
 
 def _copy(descriptor: int, path: str, why: str, remedy: str) -> tuple[Any, str]:
     """Return a sealed copy for the launcher's store, and its digest."""
-    import fcntl
-
-    file = held()
-    copy = file[0] = os.memfd_create("oxgen-program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    file = memory_file(b"oxgen-program")
+    copy = file[0]
     digest = hashlib.sha256()
     total = 0
     try:
@@ -234,7 +232,7 @@ def _copy(descriptor: int, path: str, why: str, remedy: str) -> tuple[Any, str]:
                     path=path,
                 )
             os.write(copy, chunk)
-        fcntl.fcntl(copy, fcntl.F_ADD_SEALS, 0xF)  # SEAL, SHRINK, GROW, WRITE
+        seal(copy)
     except BaseException:
         ffi.release(file)
         raise

@@ -6,15 +6,9 @@ import errno
 import os
 
 from ..errors import USED_UP, LaunchError, LostError, UnsupportedError
+from .native import lib, text_of
 
 __all__ = ["again", "apparmor_profile", "of_cell", "of_launcher"]
-
-#: What a container's seccomp profile has to allow; csrc/linux/user.c says the same.
-_PROFILE = (
-    "give the container a seccomp profile of its own (docker run --security-opt seccomp=FILE) that"
-    " is the engine's with unshare, clone, setns, mount, umount2, pivot_root, open_tree,"
-    " move_mount, fsopen, fsconfig and fsmount allowed: docs/machines.md"
-)
 
 #: (stage, property that is not enforced, cause, remedy). Stages that are not listed are faults of a
 #: launch, not of the machine.
@@ -187,17 +181,12 @@ def is_of_system(failure: UnsupportedError) -> bool:
     return failure.stage in _OF_SYSTEM
 
 
-def _is_filtered() -> bool:
-    """Whether a system call filter is on this process: a container's, or a service's."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            return "\nSeccomp:\t2\n" in status.read()
-    except OSError:
-        return False
-
-
 def _of_filter(stage: str, number: int) -> bool:
-    return number == errno.EPERM and stage in _OF_NAMESPACES - _OF_SYSTEM and _is_filtered()
+    return (
+        number == errno.EPERM
+        and stage in _OF_NAMESPACES - _OF_SYSTEM
+        and bool(lib.ox_is_filtered())
+    )
 
 
 def of_cell(stage: str, number: int, level: str = "namespaces") -> LaunchError | UnsupportedError:
@@ -219,7 +208,7 @@ def of_cell(stage: str, number: int, level: str = "namespaces") -> LaunchError |
         missing, cause, remedy = _CELL[stage]
         if level == "namespaces" and _of_filter(stage, number):
             cause = f"a system call filter around this process refuses a step: {cause}"
-            remedy = _PROFILE
+            remedy = text_of(lib.ox_filter_remedy())
         return UnsupportedError(
             missing, f"{cause} ({os.strerror(number)})", remedy, errno=number, stage=stage
         )

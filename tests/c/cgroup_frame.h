@@ -21,6 +21,7 @@
 #include "../../csrc/linux/cgroup_files.h"
 #include "../../csrc/linux/cgroup_find.h"
 #include "../../csrc/posix/counters.h"
+#include "../../csrc/posix/fd.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 /* Not every file of tests needs every one. */
@@ -75,7 +76,7 @@ static int confined(int (*body)(void))
             int directory = openat(parents[i], name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
             if ((places[i].version == 1 && ox_cgroup_inherit_cpuset(parents[i], directory) < 0) ||
-                ox_cgroup_write_file(directory, "cgroup.procs", text) < 0)
+                ox_write_text(directory, "cgroup.procs", 0, text) < 0)
                 _exit(1);
             (void)close(directory);
         }

@@ -211,14 +211,14 @@ CGROUP_TEST(test_a_delegated_cgroup_is_enough)
             CHECK(hand_over(parents[i], strrchr(places[i].path, '/') + 1) >= 0);
     if (places[OX_CONTROLLER_MEMORY].version == 2) {
         top = places[OX_CONTROLLER_MEMORY].mount;
-        CHECK_EQUAL(ox_cgroup_write_file(top, "cgroup.subtree_control", "+memory +pids"), 0);
+        CHECK_EQUAL(ox_write_text(top, "cgroup.subtree_control", 0, "+memory +pids"), 0);
         CHECK_EQUAL(mkdirat(top, "oxtest-delegated", 0755), 0);
         delegated = hand_over(top, "oxtest-delegated");
         CHECK(delegated >= 0);
         CHECK_EQUAL(mkdirat(delegated, "leaf", 0755), 0);
         leaf = hand_over(delegated, "leaf");
         CHECK(leaf >= 0);
-        CHECK_EQUAL(ox_cgroup_write_file(leaf, "cgroup.procs", "0"), 0);
+        CHECK_EQUAL(ox_write_text(leaf, "cgroup.procs", 0, "0"), 0);
     }
     CHECK_EQUAL(syscall(SYS_setresuid, 65534, 65534, 0), 0);
     CHECK_EQUAL(open_base(&base), 0);
@@ -230,7 +230,7 @@ CGROUP_TEST(test_a_delegated_cgroup_is_enough)
     ox_cgroup_base_close(&base);
     CHECK_EQUAL(syscall(SYS_setresuid, 0, 0, 0), 0);
     if (delegated >= 0) {
-        CHECK_EQUAL(ox_cgroup_write_file(top, "cgroup.procs", "0"), 0);
+        CHECK_EQUAL(ox_write_text(top, "cgroup.procs", 0, "0"), 0);
         CHECK_EQUAL(unlinkat(delegated, "leaf", AT_REMOVEDIR), 0);
         CHECK_EQUAL(unlinkat(top, "oxtest-delegated", AT_REMOVEDIR), 0);
     }

@@ -132,12 +132,10 @@ int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...)
 {
     const char *name = strcmp(path, "/proc/self/ns/mnt") == 0   ? "open_mnt"
-                       : strstr(path, "uid_map") != NULL        ? "open_uid_map"
                        : strcmp(path, "/dev/null") == 0         ? "open_null"
                        : strcmp(path, "/proc") == 0             ? "open_proc"
                        : strcmp(path, "/proc/self/ns/net") == 0 ? "open_net"
                        : strcmp(path, "/run/oxgen") == 0        ? "open_run"
-                       : strncmp(path, "jail/etc/", 9) == 0     ? "open_etc"
                                                                 : "open";
     mode_t mode = 0;
 
@@ -154,7 +152,10 @@ int __wrap_open(const char *path, int flags, ...)
 int __real_openat(int directory, const char *path, int flags, ...);
 int __wrap_openat(int directory, const char *path, int flags, ...)
 {
-    const char *name = strstr(path, "oom_score") != NULL ? "open_oom_score" : "openat";
+    const char *name = strstr(path, "oom_score") != NULL ? "open_oom_score"
+                       : strstr(path, "uid_map") != NULL ? "open_uid_map"
+                       : strncmp(path, "etc/", 4) == 0   ? "open_etc"
+                                                         : "openat";
     mode_t mode = 0;
 
     if ((flags & O_CREAT) != 0) {
