@@ -195,18 +195,8 @@ def learn(
 
 def _watch(request: Request, *, everything: bool) -> tuple[Completed, Watcher]:
     program, plan = _launch.planned(request)
-    capture = request.capture_output
-    order = _launch.Order(
-        program=program,
-        plan=watched_plan(program, plan, everything=everything),
-        run_id=new_run_id(),
-        input=request.input,
-        stdout=_launch.standard_stream(1, capture=capture),
-        stderr=_launch.standard_stream(2, capture=capture),
-        task_id=request.task_id,
-        files=_launch.archive_of(request),
-        collect=request.collect,
-    )
+    watched = watched_plan(program, plan, everything=everything)
+    order = _launch.standard_order(request, program, watched, new_run_id())
     # Of its own: no cell that somebody watched is ever used again.
     with _launch.Launcher(cells=1, reuse="never") as pool:
         return carry_out_watched(pool, order)

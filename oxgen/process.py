@@ -77,17 +77,7 @@ def run(
     pool = _launch.chosen_launcher(launcher)
     check_bool("check", check)
     program, plan = _launch.planned(request)
-    order = _launch.Order(
-        program=program,
-        plan=plan,
-        run_id=new_run_id(),
-        input=input,
-        stdout=_launch.standard_stream(1, capture=capture_output),
-        stderr=_launch.standard_stream(2, capture=capture_output),
-        task_id=task_id,
-        files=_launch.archive_of(request),
-        collect=request.collect,
-    )
+    order = _launch.standard_order(request, program, plan, new_run_id())
     completed = _launch.carry_out(pool, order)
     if check:
         completed.check_returncode()

@@ -20,7 +20,16 @@ from .launcher import (
 from .levels import AUTOMATIC
 from .loop import deliver
 from .native import stages
-from .order import Order, Plan, Stream, archive_of, plan_of, planned, standard_stream
+from .order import (
+    Order,
+    Plan,
+    Stream,
+    archive_of,
+    plan_of,
+    planned,
+    standard_order,
+    standard_stream,
+)
 from .pipes import Pipes
 from .pool import PoolStats
 from .program import Program, open_program, verified_program
@@ -60,6 +69,7 @@ __all__ = [
     "plan_of",
     "planned",
     "stages",
+    "standard_order",
     "standard_stream",
     "syscall_table",
     "verified_program",

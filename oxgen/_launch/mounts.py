@@ -77,14 +77,12 @@ class Opened:
         )
 
 
-def opened_by(sandbox: Sandbox) -> Opened | None:
-    """Look at what a policy opens, None where that is nothing.
+def opened_by(sandbox: Sandbox) -> Opened:
+    """Look at what a policy opens, which ``Sandbox.opens`` says that it does.
 
     Raises ``LaunchError`` with stage ``tree`` for a source that is not there, or no file and no
     directory.
     """
-    if not sandbox.opens:
-        return None
     host_network = sandbox.network == "host"
     places = [
         _place(os.fspath(mount.source), mount.inside, mount.executable) for mount in sandbox.mounts

@@ -27,6 +27,7 @@ __all__ = [
     "archive_of",
     "plan_of",
     "planned",
+    "standard_order",
     "standard_stream",
 ]
 
@@ -236,6 +237,25 @@ class Order:
             and self.wake < 0
             and not self.confirm
         )
+
+
+def standard_order(request: Request, program: Program, plan: Plan, run_id: str) -> Order:
+    """Return the order of a request whose output is captured, or goes to the caller's own streams.
+
+    Raises as ``Archive`` does.
+    """
+    capture = request.capture_output
+    return Order(
+        program=program,
+        plan=plan,
+        run_id=run_id,
+        input=request.input,
+        stdout=standard_stream(1, capture=capture),
+        stderr=standard_stream(2, capture=capture),
+        task_id=request.task_id,
+        files=archive_of(request, plan.limits),
+        collect=request.collect,
+    )
 
 
 def _set_limits(spec: Any, limits: Limits) -> None:

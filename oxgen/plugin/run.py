@@ -73,24 +73,14 @@ def run_plugin(
         collect=collect,
     )
     program = _program(approved)
-    bounds = limits or manifest.limits or _LIMITS
     plan = _launch.plan_of(
         program,
         request.words,
         _sandbox(manifest.runtime, sandbox),
-        bounds,
+        limits or manifest.limits or _LIMITS,
         request.tenant,
     )
-    order = _launch.Order(
-        program=program,
-        plan=plan,
-        run_id=run_id or new_run_id(),
-        stdout=_launch.standard_stream(1, capture=capture_output),
-        stderr=_launch.standard_stream(2, capture=capture_output),
-        task_id=task_id,
-        files=_launch.archive_of(request, bounds),
-        collect=request.collect,
-    )
+    order = _launch.standard_order(request, program, plan, run_id or new_run_id())
     pool = _launch.chosen_launcher(launcher)
     if broker is None:
         _check_needs_none(manifest, token)
