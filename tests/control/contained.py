@@ -6,17 +6,20 @@ namespace: whatever it runs cannot reach a process of the machine, and ends with
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from . import programs
 
-__all__ = ["CONTAINER", "USER", "contained", "dweller"]
+__all__ = ["CONTAINER", "USER", "contained", "dweller", "place_of_dweller"]
 
 #: What an ordinary container leaves to its root.
 CONTAINER = [
@@ -92,6 +95,16 @@ def dweller(directory: Path) -> Path:
         shutil.copy(programs.build_c("dweller", sources=[source]), target)
         target.chmod(0o755)
     return target
+
+
+@contextlib.contextmanager
+def place_of_dweller() -> Iterator[Path]:
+    """A directory that everybody may enter, with the program in it."""
+    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        dweller(directory)
+        yield directory
 
 
 def contained(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from control.contained import CONTAINER, USER, contained, dweller
+from control.contained import CONTAINER, USER, contained, place_of_dweller
 from launch.test_level_landlock import landlock_version
 
 pytestmark = pytest.mark.root
@@ -32,20 +31,14 @@ say([*found, bystander.poll()])
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        dweller(directory)
+    with place_of_dweller() as directory:
         yield directory
 
 
 @pytest.fixture
 def own_place() -> Iterator[Path]:
     """Another one for each test: a user's launcher is copied there."""
-    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        dweller(directory)
+    with place_of_dweller() as directory:
         yield directory
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from control.contained import contained, dweller
+from control.contained import contained, place_of_dweller
 
 pytestmark = pytest.mark.root
 
@@ -29,10 +28,7 @@ OF_CGROUPS = {"memory_tree", "cpu_tree"}
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """A directory that everybody may enter, with the program in it."""
-    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        dweller(directory)
+    with place_of_dweller() as directory:
         yield directory
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control.contained import USER, contained, dweller
+from control.contained import USER, contained, dweller, place_of_dweller
 
 
 def landlock_version() -> int:
@@ -31,10 +31,7 @@ DROP = f"drop({USER}, os.path.dirname(arguments[0]))\n"
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that everybody may enter, with the program in it."""
-    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        dweller(directory)
+    with place_of_dweller() as directory:
         yield directory
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from control.contained import USER, contained, dweller
+from control.contained import USER, contained, place_of_dweller
 
 pytestmark = pytest.mark.root
 
@@ -35,10 +34,7 @@ FILTERED = (f"unshare={errno.EPERM}", f"mount={errno.EPERM}")
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that everybody may enter, with the program in it."""
-    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        dweller(directory)
+    with place_of_dweller() as directory:
         yield directory
 
 

@@ -8,13 +8,12 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from control.contained import USER, contained, dweller
+from control.contained import USER, contained, place_of_dweller
 from control.installed import build_jar, in_path
 
 pytestmark = pytest.mark.root
@@ -42,10 +41,7 @@ AS_USER = f"drop({USER}, os.path.dirname(arguments[0]))\n"
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that everybody may enter."""
-    with tempfile.TemporaryDirectory(prefix="oxgen-tests-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        dweller(directory)
+    with place_of_dweller() as directory:
         yield directory
 
 
