@@ -2,7 +2,6 @@
 #include "plain_filter.h"
 
 #include <errno.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -13,12 +12,6 @@
 #include "landlock.h"
 #include "missing.h"
 #include "seccomp.h"
-
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#else
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#endif
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -51,10 +44,16 @@ static void emit(struct code *code, struct sock_filter instruction)
     code->code[code->count++] = instruction;
 }
 
+#define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (offset))
+#define ARGUMENT(n) offsetof(struct seccomp_data, args[n])
+#define IF_EQUAL(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (yes), (no))
+#define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define REFUSE(errnum) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (errnum))
+
 static void refuse(struct code *code, int number, int errnum)
 {
-    emit(code, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 1));
-    emit(code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)errnum));
+    emit(code, (struct sock_filter)IF_EQUAL((uint32_t)number, 0, 1));
+    emit(code, (struct sock_filter)REFUSE((uint32_t)errnum));
 }
 
 #define TYPE_MASK 0xf /* without SOCK_CLOEXEC and SOCK_NONBLOCK */
@@ -64,12 +63,6 @@ static void emit_all(struct code *code, const struct sock_filter *instructions, 
     for (size_t i = 0; i < count; i++)
         emit(code, instructions[i]);
 }
-
-#define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (offset))
-#define ARGUMENT(n) offsetof(struct seccomp_data, args[n])
-#define IF_EQUAL(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (yes), (no))
-#define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-#define REFUSE(errnum) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (errnum))
 
 /* Datagrams go wherever sendmsg says, behind a pointer, where no filter sees it; SOCK_RAW of this
  * family makes them too. */
@@ -110,12 +103,10 @@ int ox_plain_filter_load(int shared_uid)
     struct code code = { .count = 0 };
     struct sock_fprog given = { .filter = code.code };
 
-    emit(&code, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                             offsetof(struct seccomp_data, arch)));
-    emit(&code, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0));
+    emit(&code, (struct sock_filter)LOAD(offsetof(struct seccomp_data, arch)));
+    emit(&code, (struct sock_filter)IF_EQUAL(ox_filter_native(), 1, 0));
     emit(&code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
-    emit(&code,
-         (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
+    emit(&code, (struct sock_filter)LOAD(offsetof(struct seccomp_data, nr)));
     refuse(&code, SYS_socket, EAFNOSUPPORT);
     refuse_datagrams(&code);
     for (size_t i = 0; i < LENGTH(names_of_sockets); i++)
